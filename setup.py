@@ -1,0 +1,42 @@
+"""Installation; tool settings are in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="slotreel",
+    version="0.1.0",
+    description="Experiments on self-supervised object-centric learning in video",
+    license="MIT",
+    package_dir={"": "src"},
+    packages=find_packages("src"),
+    package_data={"slotreel": ["py.typed", "weights/*.safetensors", "weights/*.md"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "torch>=2.6",
+        "torchvision>=0.21",  # the build made for torch 2.6
+        "timm>=1.0.9",
+        "einops>=0.8",
+        "hydra-core>=1.3.2,<1.4",  # 1.4 breaks instantiate and removes plugins
+        "hydra-submitit-launcher>=1.2.0",
+        "submitit>=1.5.2",
+        "wandb>=0.19",
+        "scikit-learn>=1.3",
+        "scipy>=1.10",
+        "numpy>=1.26",
+        "pillow>=10",
+        "av>=12",  # wheels carry FFmpeg: reads and writes video without system packages
+        "rich>=13",
+        "safetensors>=0.4",
+    ],
+    extras_require={
+        "dev": [
+            "pytest>=8",
+            "pytest-xdist>=3",
+            "hypothesis>=6.100",
+            "ruff>=0.6",
+            "mypy>=1.11",
+            "pre-commit>=3",
+        ],
+        "tb": ["tensorboard>=2.16"],
+    },
+)

@@ -1,0 +1,331 @@
+"""The parts of slotreel: what each takes and gives. Shapes follow the legend in ``types``.
+
+A new option is one file that subclasses one of these, and one YAML that names it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor, nn
+
+from slotreel.noise import Noise
+from slotreel.types import (
+    Batch,
+    Decode,
+    DecoderOutput,
+    Dims,
+    FrameFeatures,
+    Gather,
+    GrouperOutput,
+    Hints,
+    LossOutput,
+    MaskSource,
+    MetricRow,
+    ModelOutput,
+    Needs,
+    Phase,
+    Prediction,
+    Progress,
+    RawClip,
+    State,
+    Target,
+    VideoInfo,
+)
+
+
+class Part(nn.Module, ABC):
+    """Anything with parameters that sits in the model."""
+
+    def without_gradient(self) -> set[str]:
+        """Names of parameters that get no gradient by design; ``build`` freezes them."""
+        return set()
+
+    def phases(self) -> list[Phase]:
+        """When which parameters (globs relative to this part) are trainable; default: always."""
+        return []
+
+
+class Backbone(Part):
+    """Frames to tokens. Owns mean and std of its weights: video arrives in [0, 1].
+
+    Attributes:
+        feature_width: E.
+        key_width: width of ``keys``, or None if the backbone has none.
+        frozen: whether its features never change, so that they may serve as targets.
+    """
+
+    feature_width: int
+    key_width: int | None = None
+    frozen: bool = True
+
+    @abstractmethod
+    def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Patch grid (h, w) for frames of (H, W); ValueError if such frames do not fit."""
+
+    @abstractmethod
+    def forward(self, video: Tensor, want: frozenset[str] = frozenset()) -> FrameFeatures:
+        """Video (B, T, 3, H, W) in [0, 1] -> features; ``want``: keys, cls, cls_attention."""
+
+
+class Projector(Part):
+    """Trainable map from backbone tokens to slot width; never cached, never a target."""
+
+    @abstractmethod
+    def forward(self, features: FrameFeatures) -> Tensor:
+        """Features (tokens (B, T, N, E)) -> tokens (B, T, N, D)."""
+
+
+class Initializer(Part):
+    """First query of a clip (of every frame under ``predictor=reinit``)."""
+
+    @abstractmethod
+    def forward(
+        self, tokens: Tensor, features: FrameFeatures, hints: Hints, batch_size: int, noise: Noise
+    ) -> Tensor:
+        """Tokens (B, N, D) of one frame, its features (T = 1) and hints -> query (B, Q, D)."""
+
+
+class Grouper(Part):
+    """Assigns tokens of a frame to slots, starting from a query.
+
+    Attributes:
+        num_queries: Q.
+        num_slots: K.
+        causal: whether frame t depends on frames <= t only; others are refused by ``stream``.
+    """
+
+    num_queries: int
+    num_slots: int
+    causal: bool = True
+
+    @abstractmethod
+    def prepare(self, tokens: Tensor, features: FrameFeatures, carry: State) -> tuple[State, State]:
+        """Keys and values of all frames at once: tokens (B, T, N, D) -> memory, carry.
+
+        ``memory`` is a pytree of tensors whose axis 1 is T. ``carry`` is None at the first frame of
+        a clip and otherwise what the previous call returned (for parts that compare frames).
+        """
+
+    @abstractmethod
+    def forward(self, query: Tensor, memory: State, *, first: bool, noise: Noise) -> GrouperOutput:
+        """Query (B, Q, D) and memory of one frame (axis T removed) -> slots, masks, levels."""
+
+
+class Predictor(Part):
+    """From the slots of a frame to the query of the next.
+
+    Attributes:
+        reinit: the query comes from the initializer at every frame; forward is not called.
+    """
+
+    reinit: bool = False
+
+    @abstractmethod
+    def forward(self, slots: Tensor, state: State, tokens: Tensor) -> tuple[Tensor, State]:
+        """Slots (B, Q, D) and tokens (B, N, D) of frame t -> query (B, Q, D) of t + 1, state.
+
+        ``state`` is None after the first frame and otherwise what the previous call returned.
+        """
+
+
+class Decoder(Part):
+    """Predicts from slots what the losses asked for.
+
+    Built as ``Decoder(dims=..., targets={name: Target})``; raises ValueError if it cannot predict
+    one of the targets, naming a decoder that can.
+    """
+
+    @abstractmethod
+    def forward(
+        self,
+        slots: Tensor,
+        grid: tuple[int, int],
+        *,
+        positions: Tensor | None = None,
+        targets: Tensor | None = None,
+        per_slot: bool = False,
+    ) -> DecoderOutput:
+        """Slots (B, K, D) -> predictions on the decoder's grid.
+
+        Args:
+            slots: one frame's slots; callers fold time into B.
+            grid: patch grid (h, w) of the frames.
+            positions: (P,) indices of the only cells to predict; None predicts all.
+            targets: tokens to condition on (autoregressive decoders).
+            per_slot: also return each slot's own prediction.
+        """
+
+
+class TokenizerOutput(NamedTuple):
+    """Discrete tokens of frames and the tokenizer's own reconstruction loss."""
+
+    tokens: Tensor  # int64 (B, T, M)
+    loss: Tensor  # scalar
+
+
+class Tokenizer(Part):
+    """Frames to discrete tokens, with ``vocab`` codes."""
+
+    vocab: int
+
+    @abstractmethod
+    def forward(self, video: Tensor, progress: Progress, noise: Noise) -> TokenizerOutput:
+        """Video (B, T, 3, H, W) in [0, 1] -> tokens."""
+
+
+class StepContext(NamedTuple):
+    """Everything a loss may look at."""
+
+    batch: Batch
+    student: tuple[ModelOutput, ...]  # one per view
+    teacher: ModelOutput | None
+    decode: Decode  # decode(slots (B, T, K, D)) -> DecoderOutput with B*T folded; cached per slots
+    heads: nn.ModuleDict
+    tokens: TokenizerOutput | None
+    progress: Progress
+    gather: Gather
+
+
+class Loss(ABC):
+    """One term of the objective; holds no parameters.
+
+    Args:
+        weight: factor of the term in the total.
+    """
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = weight
+
+    @property
+    @abstractmethod
+    def needs(self) -> Needs:
+        """What data and model must provide."""
+
+    @abstractmethod
+    def __call__(self, ctx: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
+        """The unweighted value (scalar) and diagnostics to log."""
+
+
+class Stream(ABC):
+    """One video on its way through a model, frame by frame, with constant memory."""
+
+    @abstractmethod
+    def push(self, frames: Tensor, hints: Mapping[str, Any] | None = None) -> list[Prediction]:
+        """The next frames (n, 3, H, W) in [0, 1]; returns predictions that are ready."""
+
+    def finish(self) -> list[Prediction]:
+        """Predictions that had to wait for the whole video."""
+        return []
+
+
+class Objective(nn.Module, ABC):
+    """What the loop trains and the protocols score; a model without slots implements this too.
+
+    Attributes:
+        oracle: ``push`` wants the truth in ``hints["labels"]`` (trivial rows only).
+        trainable: whether there is anything to train.
+        views: how many views of a clip ``training_step`` expects.
+    """
+
+    oracle: bool = False
+    trainable: bool = True
+    views: int = 1
+
+    @abstractmethod
+    def training_step(self, batch: Batch, progress: Progress) -> LossOutput:
+        """Loss of one (micro-)batch."""
+
+    def forward(self, batch: Batch, progress: Progress) -> LossOutput:
+        """Same as ``training_step``: the call that DDP wraps."""
+        return self.training_step(batch, progress)
+
+    @abstractmethod
+    def stream(self, video: VideoInfo, *, masks: MaskSource = "auto") -> Stream:
+        """Start a video. Raises ValueError if the model cannot stream or lacks the mask source."""
+
+    def features(self, batch: Batch) -> FrameFeatures:
+        """Backbone features of a batch, for the feature cache and probes."""
+        raise TypeError(
+            f"{type(self).__name__} has no features; choose a model that has a backbone"
+        )
+
+    def param_groups(self) -> dict[str, list[tuple[str, nn.Parameter]]]:
+        """Parameters by component, for logging; default: by first part of the name."""
+        groups: dict[str, list[tuple[str, nn.Parameter]]] = {}
+        for name, parameter in self.named_parameters():
+            groups.setdefault(name.split(".")[0], []).append((name, parameter))
+        return groups
+
+    def phases(self) -> list[Phase]:
+        """When which parameters are trainable: a pure function of the step."""
+        return []
+
+    def after_step(self, progress: Progress) -> None:
+        """Called after each optimizer step, e.g. to move an EMA copy."""
+
+
+class VideoSource(ABC):
+    """Videos on disk or made up, read frame by frame."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of videos."""
+
+    @abstractmethod
+    def info(self, index: int) -> VideoInfo:
+        """Facts of a video, without reading its frames where possible."""
+
+    @abstractmethod
+    def read(self, index: int, frames: Sequence[int]) -> RawClip:
+        """The given frames, in the order asked for.
+
+        Raises:
+            slotreel.errors.DataError: a frame cannot be read; names the file and the reason.
+        """
+
+
+class Metric(ABC):
+    """One score of a video, fed frame by frame; memory does not grow with the video's pixels."""
+
+    @abstractmethod
+    def start(self, video: VideoInfo) -> None:
+        """Forget the previous video."""
+
+    @abstractmethod
+    def update(self, prediction: np.ndarray, truth: np.ndarray, frame: int) -> None:
+        """Label maps uint8 (H, W): prediction = slot + 1 (0 = dropped background), truth 255 = ignore."""
+
+    @abstractmethod
+    def finish(self) -> MetricRow:
+        """(sum, count) per metric name; a set's score is the sum of sums over the sum of counts."""
+
+
+Transform = Callable[[RawClip, np.random.Generator], RawClip]
+Schedule = Callable[[int], float]
+DecodeTargets = Mapping[str, Target]
+
+__all__ = [
+    "Backbone",
+    "DecodeTargets",
+    "Decoder",
+    "Dims",
+    "Grouper",
+    "Initializer",
+    "Loss",
+    "Metric",
+    "Objective",
+    "Part",
+    "Predictor",
+    "Projector",
+    "Schedule",
+    "StepContext",
+    "Stream",
+    "Tokenizer",
+    "TokenizerOutput",
+    "Transform",
+    "VideoSource",
+]

@@ -297,7 +297,10 @@ class Metric(ABC):
 
     @abstractmethod
     def update(self, prediction: np.ndarray, truth: np.ndarray, frame: int) -> None:
-        """Label maps uint8 (H, W): prediction = slot + 1 (0 = dropped background), truth 255 = ignore."""
+        """Label maps uint8 (H, W).
+
+        prediction: slot + 1, 0 = dropped background. truth: 0 background, 255 = ignore.
+        """
 
     @abstractmethod
     def finish(self) -> MetricRow:

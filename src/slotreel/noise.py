@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def seed_of(*path: object) -> int:
-    """A 63-bit seed that depends on every part of ``path`` (numbers and strings) and nothing else."""
+    """A 63-bit seed that depends on every part of ``path`` (numbers, strings) and nothing else."""
     digest = hashlib.blake2b(repr(path).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 

@@ -31,7 +31,7 @@ class Dims(NamedTuple):
 
 
 class FrameFeatures(NamedTuple):
-    """What a backbone says about each frame; optional fields only where some part asked for them."""
+    """What a backbone says about each frame; optional fields only where a part asked for them."""
 
     tokens: Tensor  # (B, T, N, E)
     grid: tuple[int, int]
@@ -165,7 +165,7 @@ class Target(NamedTuple):
 
 
 class HeadSpec(NamedTuple):
-    """A trainable head a loss asks the model to hold: Linear-ReLU-Linear, or Linear if hidden = 0."""
+    """A trainable head a loss asks for: Linear-ReLU-Linear, or one Linear if hidden = 0."""
 
     inputs: int
     hidden: int

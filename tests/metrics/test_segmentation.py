@@ -1,0 +1,240 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slotreel.metrics.segmentation import Segmentation
+from slotreel.types import VideoInfo
+
+VIDEO = VideoInfo("clip", 1, (3, 4))
+NAMES = {
+    "ari_video",
+    "ari_frame",
+    "fg_ari_video",
+    "fg_ari_frame",
+    "fg_ari_video_multi",
+    "mbo_video",
+    "mbo_frame",
+    "miou_video",
+}
+
+
+def labels(*frames: str) -> np.ndarray:
+    return np.array([[list(row) for row in f.split("/")] for f in frames]).astype(np.uint8)
+
+
+def run(truth, prediction, **arguments):
+    metric = Segmentation(**arguments)
+    metric.start(VIDEO)
+    for t, (g, p) in enumerate(zip(truth, prediction, strict=True)):
+        metric.update(p, g, t)
+    row = metric.finish()
+    assert set(row) == NAMES
+    return row
+
+
+def mean(rows, name):
+    total, count = (sum(row[name][i] for row in rows) for i in (0, 1))
+    return total / count if count else np.nan
+
+
+TRUTH = labels(*["0011/0011/2222"] * 2)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "expected"),
+    [
+        (
+            labels(*["0011/0012/2222"] * 2),
+            {
+                "ari_frame": 0.737201,
+                "fg_ari_frame": 0.494845,
+                "ari_video": 0.763583,
+                "fg_ari_video": 0.533333,
+                "fg_ari_video_multi": 0.533333,
+                "mbo_frame": 0.775,
+                "mbo_video": 0.775,
+            },
+        ),
+        (
+            labels("0011/0012/2222", "0022/0022/1111"),
+            {
+                "ari_frame": 0.868601,
+                "fg_ari_frame": 0.747423,
+                "ari_video": 0.462736,
+                "fg_ari_video": -0.053512,
+                "mbo_frame": 0.8875,
+                "mbo_video": 0.390152,
+            },
+        ),
+    ],
+)
+def test_two_frames_worked_by_hand(prediction, expected):
+    row = run(TRUTH, prediction + np.uint8(1))
+    for name, value in expected.items():
+        assert mean([row], name) == pytest.approx(value, abs=5e-7), name
+        assert row[name][1] == (2 if name.endswith("frame") else 1)
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "ari", "fg_ari", "mbo", "miou"),
+    [
+        ("0000/0000", "0011/0011", 0, 1, np.nan, np.nan),
+        ("0011/0011", "0011/0022", 0.695652, 0, 0.5, 0.5),
+        ("0000/0010", "0000/0000", 0, 1, 0.125, 0.125),
+        ("0000/0010", "0000/0011", 0.461538, 1, 0.5, 0.5),
+    ],
+)
+def test_one_frame_worked_by_hand(truth, prediction, ari, fg_ari, mbo, miou):
+    row = run(labels(truth), labels(prediction), empty_frame="one")
+    expected = {"ari": ari, "fg_ari": fg_ari, "mbo": mbo}
+    for name, value in expected.items():
+        for sample in ("frame", "video"):
+            got = mean([row], f"{name}_{sample}")
+            assert got == pytest.approx(value, abs=5e-7, nan_ok=True), name
+    assert mean([row], "miou_video") == pytest.approx(miou, abs=5e-7, nan_ok=True)
+    assert row["fg_ari_video_multi"] == (0, 0)
+
+
+def test_frames_without_objects_are_left_out_unless_asked_for():
+    truth = labels("0110/0110", "0000/0000")
+    prediction = labels("0120/0120", "0011/0011")
+    assert run(truth, prediction)["fg_ari_frame"] == (0, 1)
+    assert run(truth, prediction, empty_frame="one")["fg_ari_frame"] == (1, 2)
+    unlabelled = run(truth, prediction, background="none")
+    assert unlabelled["fg_ari_frame"] == unlabelled["ari_frame"] == (0, 1)
+    assert run(truth, prediction)["ari_frame"][1] == 2
+
+
+def test_videos_without_objects_follow_the_same_rule():
+    empty = np.zeros((2, 3, 4), np.uint8)
+    assert run(empty, empty)["fg_ari_video"] == (0, 0)
+    assert run(empty, empty)["ari_video"] == (1, 1)
+    assert run(empty, empty, empty_frame="one")["fg_ari_video"] == (1, 1)
+    assert set(run(empty, empty, background="none").values()) == {(0, 0)}
+    void = np.full((2, 3, 4), 255, np.uint8)
+    for arguments in ({}, {"empty_frame": "one"}, {"background": "none"}):
+        assert set(run(void, empty, **arguments).values()) == {(0, 0)}
+
+
+def test_object_in_one_frame_only_predicted_perfectly_scores_one():
+    truth = labels("0110/0220", "0000/0000")
+    row = run(truth, truth + np.uint8(1), empty_frame="one")
+    assert {name: mean([row], name) for name in NAMES} == dict.fromkeys(NAMES, 1.0)
+
+
+def test_switching_identities_costs_the_video_only():
+    truth = labels("0120/0120", "0120/0120")
+    row = run(truth, labels("0120/0120", "0210/0210"))
+    assert mean([row], "fg_ari_frame") == 1
+    assert mean([row], "mbo_frame") == 1
+    assert mean([row], "fg_ari_video") < 0.01
+    assert mean([row], "miou_video") < 0.5
+
+
+def test_reference_scores(golden):
+    """Cases with a background channel, against the float32 means of the reference."""
+    fields = {name: i for i, name in enumerate(golden["slot_fields"])}
+    reference = {
+        "ari_video": "VideoARI_all",
+        "ari_frame": "ImageARI_all",
+        "fg_ari_video": "VideoARI_fg",
+        "fg_ari_frame": "ImageARI_fg",
+        "mbo_video": "VideoIoU_overlap_fg",
+        "mbo_frame": "ImageIoU_overlap_fg",
+        "miou_video": "VideoIoU_hungarian_fg",
+    }
+    checked = 0
+    for case, values in enumerate(golden["slot_values"]):
+        key = f"slot_{case:03d}_"
+        if key + "gt_multi" in golden:
+            continue
+        pairs = zip(golden[key + "gt"], golden[key + "pred"], strict=True)
+        rows = [run(g, p, empty_frame="one") for g, p in pairs]
+        for name, field in reference.items():
+            want = values[fields[field]]
+            assert mean(rows, name) == pytest.approx(want, abs=1e-6, nan_ok=True), (key, name)
+        checked += 1
+    assert checked == 28
+
+
+@pytest.mark.parametrize("case", [16, 17, 18])
+def test_reference_scores_without_background_channel(golden, case):
+    """Truth channels are objects that overlap: overlaps are ignored, the rest is unlabelled."""
+    key = f"slot_{case:03d}_"
+    channels = golden[key + "gt_multi"][0].astype(bool)
+    truth = (channels * np.arange(1, 4)[:, None, None]).sum(1).astype(np.uint8)
+    truth[channels.sum(1) > 1] = 255
+    row = run(truth, golden[key + "pred"][0], background="none")
+    values = dict(zip(golden["slot_fields"], golden["slot_values"][case], strict=True))
+    reference = {
+        "ari_video": "VideoARI_all",
+        "fg_ari_video": "VideoARI_all",
+        "ari_frame": "ImageARI_all",
+        "mbo_video": "VideoIoU_overlap_all",
+        "mbo_frame": "ImageIoU_overlap_all",
+        "miou_video": "VideoIoU_hungarian_all",
+    }
+    for name, field in reference.items():
+        assert mean([row], name) == pytest.approx(values[field], abs=1e-6, nan_ok=True), name
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["exists", "none"]))
+def test_slot_names_and_ignored_pixels_do_not_matter(seed, background):
+    rng = np.random.default_rng(seed)
+    truth = rng.choice(np.array([0, 1, 2, 255], np.uint8), (3, 5, 6))
+    prediction = rng.integers(1, 6, truth.shape, dtype=np.uint8)
+    names = rng.permutation(255).astype(np.uint8)
+    other = np.where(truth == 255, rng.integers(0, 255, truth.shape), names[prediction])
+    first = run(truth, prediction, background=background)
+    second = run(truth, other.astype(np.uint8), background=background)
+    for name in NAMES:
+        np.testing.assert_allclose(first[name], second[name], atol=1e-12)
+
+
+def test_one_metric_serves_many_videos():
+    metric = Segmentation()
+    rows = []
+    for _ in range(2):
+        metric.start(VIDEO)
+        metric.update(TRUTH[0], TRUTH[0], 0)
+        rows.append(metric.finish())
+    assert rows[0] == rows[1]
+    assert rows[0]["fg_ari_frame"] == (1, 1)
+
+
+def test_memory_does_not_grow_with_the_video():
+    metric = Segmentation()
+    metric.start(VIDEO)
+
+    def size():
+        return sum(x.nbytes for x in vars(metric).values() if isinstance(x, np.ndarray)), {
+            name: len(x) for name, x in vars(metric).items() if isinstance(x, (list, dict))
+        }
+
+    metric.update(TRUTH[0], TRUTH[0], 0)
+    before = size()
+    for t in range(1, 300):
+        metric.update(TRUTH[0], TRUTH[0], t)
+    assert size() == before
+    assert metric.finish()["ari_frame"] == (300, 300)
+
+
+def test_errors_say_what_to_do():
+    metric = Segmentation()
+    with pytest.raises(RuntimeError, match="start"):
+        metric.update(TRUTH[0], TRUTH[0], 0)
+    with pytest.raises(RuntimeError, match="start"):
+        metric.finish()
+    metric.start(VIDEO)
+    with pytest.raises(ValueError, match=r"video 'clip', frame 7: .*resize the soft masks"):
+        metric.update(TRUTH[0, :2], TRUTH[0], 7)
+    with pytest.raises(TypeError, match="astype"):
+        metric.update(TRUTH[0].astype(int), TRUTH[0], 7)
+    with pytest.raises(ValueError, match="choose exists or none"):
+        Segmentation(background="maybe")
+    with pytest.raises(ValueError, match="choose skip or one"):
+        Segmentation(empty_frame="two")
+    with pytest.raises(ValueError, match="try empty_frame=skip"):
+        Segmentation(background="none", empty_frame="one")

@@ -114,8 +114,8 @@ def contingency(
         TypeError: if a map is not uint8.
         ValueError: if the shapes differ or a label is out of range.
     """
-    counts = joint_counts(truth, prediction, num_classes, num_slots)
-    return counts[:, :-1]
+    counts: np.ndarray = joint_counts(truth, prediction, num_classes, num_slots)[:, :-1]
+    return counts
 
 
 def adjusted_rand_index(table: np.ndarray) -> np.ndarray:

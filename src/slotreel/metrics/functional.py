@@ -142,7 +142,7 @@ def adjusted_rand_index(table: np.ndarray) -> np.ndarray:
     in_slots = (columns * (columns - 1)).sum(-1).astype(np.float64)
     expected = in_truth * in_slots / np.maximum(total * (total - 1), 1).astype(np.float64)
     highest = (in_truth + in_slots) / 2
-    score = np.ones_like(expected)
+    score: np.ndarray = np.ones_like(expected)
     np.divide(together - expected, highest - expected, out=score, where=highest != expected)
     return score
 

@@ -247,6 +247,10 @@ class Objective(nn.Module, ABC):
     def stream(self, video: VideoInfo, *, masks: MaskSource = "auto") -> Stream:
         """Start a video. Raises ValueError if the model cannot stream or lacks the mask source."""
 
+    def mask_source(self, masks: MaskSource = "auto") -> str:
+        """Whose masks ``stream(masks=...)`` yields: decoder, grouper, or the model's only ones."""
+        return "model"
+
     def features(self, batch: Batch) -> FrameFeatures:
         """Backbone features of a batch, for the feature cache and probes."""
         raise TypeError(

@@ -92,6 +92,23 @@ class Batch(NamedTuple):
     hints: dict[str, Tensor] = {}  # noqa: RUF012  (NamedTuple field; never written to)
     teacher_view: Tensor | None = None  # pixel-aligned second augmentation of views[0]
 
+    def clips(self, part: slice) -> Batch:
+        """Some of the clips, e.g. a micro-batch."""
+        f = self.features
+        return Batch(
+            tuple(view[part] for view in self.views),
+            self.frames[part],
+            self.clip_id[part],
+            None
+            if f is None
+            else FrameFeatures(
+                f.tokens[part], f.grid, *(None if x is None else x[part] for x in f[2:])
+            ),
+            None if self.labels is None else self.labels[part],
+            {name: hint[part] for name, hint in self.hints.items()},
+            None if self.teacher_view is None else self.teacher_view[part],
+        )
+
 
 class Level(NamedTuple):
     """One level of grouping (a two-level grouper reports ``semantic`` and ``instance``)."""
@@ -191,6 +208,7 @@ class Progress(NamedTuple):
 
     step: int
     num_steps: int
+    micro: int = 0  # number of the micro-batch within the step
 
 
 class LossOutput(NamedTuple):

@@ -1,0 +1,24 @@
+"""The trivial rows of a table, ready to be scored."""
+
+from __future__ import annotations
+
+from slotreel.baselines.trivial import Blocks, ForegroundOracle, OneSlot, RandomLabels
+from slotreel.baselines.video_kmeans import FeatureKmeans, RgbKmeans
+from slotreel.interfaces import Backbone, Objective
+
+
+def trivial_rows(num_slots: int, seed: int, backbone: Backbone | None) -> dict[str, Objective]:
+    """Objectives by ``model=`` name, with the run's K; features only where there is a backbone."""
+    simple = {
+        "one_slot": OneSlot,
+        "random": RandomLabels,
+        "fg_bg": ForegroundOracle,
+        "blocks": Blocks,
+        "rgb_kmeans": RgbKmeans,
+    }
+    rows: dict[str, Objective] = {
+        name: kind(num_slots=num_slots, seed=seed) for name, kind in simple.items()
+    }
+    if backbone is not None:
+        rows["feature_kmeans"] = FeatureKmeans(num_slots=num_slots, seed=seed, backbone=backbone)
+    return rows

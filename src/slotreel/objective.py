@@ -1,0 +1,214 @@
+"""The slot objective: a model, its losses, and an optional EMA copy."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slotreel.errors import ConfigError
+from slotreel.interfaces import Loss, Objective, StepContext, Stream, TokenizerOutput
+from slotreel.model import ScanState, SlotVideoModel
+from slotreel.noise import Noise
+from slotreel.types import (
+    Batch,
+    DecoderOutput,
+    FrameFeatures,
+    Gather,
+    LossOutput,
+    MaskSource,
+    ModelOutput,
+    Phase,
+    Prediction,
+    Progress,
+    VideoInfo,
+)
+
+
+class SlotObjective(Objective):
+    """Trains a ``SlotVideoModel`` with a weighted sum of losses and streams it over videos.
+
+    Args:
+        model: holds all parameters.
+        losses: terms by name.
+        gather: brings tensors of all ranks together, for batch-wide terms.
+        noise: root of every draw; ranks slice it.
+        masks: which masks are scored and drawn; ``auto`` = the decoder's if there is one.
+        ema: momentum of an averaged copy of the model, updated after each step; null keeps none.
+        evaluate_ema: score and predict with the averaged copy.
+    """
+
+    def __init__(
+        self,
+        model: SlotVideoModel,
+        losses: Mapping[str, Loss],
+        gather: Gather,
+        noise: Noise,
+        masks: MaskSource = "auto",
+        ema: float | None = None,
+        evaluate_ema: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.losses = dict(losses)
+        self.gather, self.noise, self.masks = gather, noise, masks
+        self.momentum, self.evaluate_ema = ema, evaluate_ema
+        self.views = max((loss.needs.views for loss in losses.values()), default=1)
+        self.ema = None if ema is None else copy.deepcopy(model).requires_grad_(False).eval()
+        if evaluate_ema and ema is None:
+            raise ConfigError("model.evaluate_ema=true needs an EMA copy; type model.ema=0.999")
+        if self.ema is None and any(loss.needs.teacher for loss in losses.values()):
+            raise ConfigError("a loss needs an EMA teacher; type model.ema=0.996")
+
+    def train(self, mode: bool = True) -> SlotObjective:
+        """Switch the student; the EMA copy always stays in eval mode."""
+        super().train(mode)
+        if self.ema is not None:
+            self.ema.eval()
+        return self
+
+    def training_step(self, batch: Batch, progress: Progress) -> LossOutput:
+        """Losses of one (micro-)batch."""
+        noise = self.noise.child("train", progress.step, progress.micro)
+        student = tuple(
+            self.model(
+                view, batch.hints, noise.child("view", i), batch.features if i == 0 else None
+            )
+            for i, view in enumerate(batch.views[: self.views])
+        )
+        ctx = StepContext(
+            batch=batch,
+            student=student,
+            teacher=self._teach(batch, noise),
+            decode=_CachedDecode(self.model, student[0].features.grid),
+            heads=self.model.heads,
+            tokens=self._tokenize(batch, progress, noise),
+            progress=progress,
+            gather=self.gather,
+        )
+        terms, shares, logs = {}, {}, _predictor_shift(student[0])
+        for name, loss in self.losses.items():
+            terms[name], more = loss(ctx)
+            shares[name] = loss.weight * terms[name]
+            logs |= more
+        total = torch.stack(list(shares.values())).sum()
+        return LossOutput(total, terms, shares, {k: v.detach() for k, v in logs.items()})
+
+    def _teach(self, batch: Batch, noise: Noise) -> ModelOutput | None:
+        if not any(loss.needs.teacher for loss in self.losses.values()):
+            return None
+        assert self.ema is not None
+        view = batch.views[0] if batch.teacher_view is None else batch.teacher_view
+        with torch.no_grad():
+            return self.ema(view, batch.hints, noise.child("teacher"))
+
+    def _tokenize(self, batch: Batch, progress: Progress, noise: Noise) -> TokenizerOutput | None:
+        if self.model.tokenizer is None:
+            return None
+        return self.model.tokenizer(batch.views[0], progress, noise.child("tokenizer"))
+
+    def stream(self, video: VideoInfo, *, masks: MaskSource = "auto") -> Stream:
+        """Start a video; draws depend on the seed and the video's id only."""
+        model = self.ema if self.evaluate_ema and self.ema is not None else self.model
+        if not model.grouper.causal:
+            raise ConfigError(
+                f"{type(model.grouper).__name__} looks at later frames, so it cannot stream; "
+                "type grouper=slot_attention"
+            )
+        source = self.mask_source(masks)
+        if source == "decoder" and model.decoder is None:
+            raise ConfigError("masks=decoder, but no loss needs a decoder; type masks=grouper")
+        return SlotStream(model, self.noise.child("eval", video.id), source)
+
+    def mask_source(self, masks: MaskSource = "auto") -> str:
+        """The decoder's masks if it exists, else the grouper's, unless one is named."""
+        named = self.masks if masks == "auto" else masks
+        if named != "auto":
+            return named
+        return "grouper" if self.model.decoder is None else "decoder"
+
+    def features(self, batch: Batch) -> FrameFeatures:
+        """Backbone features of the batch's first view."""
+        return self.model.encode(batch.views[0])
+
+    def param_groups(self) -> dict[str, list[tuple[str, nn.Parameter]]]:
+        """Parameters by part of the model, the EMA copy left out."""
+        groups: dict[str, list[tuple[str, nn.Parameter]]] = {}
+        for name, parameter in self.model.named_parameters():
+            groups.setdefault(name.split(".")[0], []).append((f"model.{name}", parameter))
+        return groups
+
+    def phases(self) -> list[Phase]:
+        """Phases of all parts, with globs relative to the objective."""
+        return [
+            Phase(step, {f"model.{name}.{glob}": value for glob, value in trainable.items()})
+            for name, part in self.model.named_children()
+            if hasattr(part, "phases")
+            for step, trainable in part.phases()
+        ]
+
+    @torch.no_grad()
+    def after_step(self, progress: Progress) -> None:
+        """Move the EMA copy towards the student."""
+        if self.ema is None or self.momentum is None:
+            return
+        averaged, current = self.ema.state_dict(), self.model.state_dict()
+        for name, value in current.items():
+            if value.is_floating_point():
+                averaged[name].lerp_(value, 1 - self.momentum)
+            else:
+                averaged[name].copy_(value)
+
+
+class SlotStream(Stream):
+    """A slot model on its way through one video (batch of one)."""
+
+    def __init__(self, model: SlotVideoModel, noise: Noise, masks: str) -> None:
+        self.model, self.noise, self.masks = model, noise, masks
+        self.state: ScanState | None = None
+
+    @torch.no_grad()
+    def push(self, frames: Tensor, hints: Mapping[str, Any] | None = None) -> list[Prediction]:
+        """Frames (n, 3, H, W) in [0, 1] -> one prediction each, at once."""
+        start = self.state.frame if self.state else 0
+        features = self.model.encode(frames[None])
+        out, self.state = self.model.scan(features, hints or {}, self.state, self.noise)
+        if self.masks == "decoder":
+            decoded = self.model.decode(out.slots, features.grid)
+            masks, (h, w) = decoded.masks, decoded.grid
+            if masks is None:
+                raise ConfigError("this decoder has no masks; type masks=grouper")
+        else:
+            masks, (h, w) = out.masks[0], features.grid
+        masks = masks.reshape(*masks.shape[:2], h, w)  # (n, K, h, w)
+        return [
+            Prediction(start + i, masks=masks[i], slots=out.slots[0, i]) for i in range(len(frames))
+        ]
+
+
+class _CachedDecode:
+    """Decodes the same slots once, however many losses look at the result."""
+
+    def __init__(self, model: SlotVideoModel, grid: tuple[int, int]) -> None:
+        self.model, self.grid = model, grid
+        self.done: list[tuple[Tensor, DecoderOutput]] = []
+
+    def __call__(self, slots: Tensor, **options: Any) -> DecoderOutput:
+        if options:
+            return self.model.decode(slots, self.grid, **options)
+        for known, output in self.done:
+            if known is slots:
+                return output
+        self.done.append((slots, self.model.decode(slots, self.grid)))
+        return self.done[-1][1]
+
+
+def _predictor_shift(out: ModelOutput) -> dict[str, Tensor]:
+    """How far the next query is from the slots it came from, relative to their norm."""
+    if out.query.shape != out.slots.shape or out.slots.shape[1] < 2:
+        return {}
+    slots, query = out.slots[:, :-1].detach(), out.query[:, 1:].detach()
+    return {"predictor_shift": ((query - slots).norm(dim=-1) / slots.norm(dim=-1)).mean()}

@@ -1,0 +1,99 @@
+"""What a run or an evaluation ends with: table, scores.json, pictures."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slotreel.baselines.rows import trivial_rows
+from slotreel.baselines.trivial import TRIVIAL_ROWS
+from slotreel.data.image_io import write_image
+from slotreel.interfaces import Backbone, Objective
+from slotreel.protocols.protocol import ScoreTable
+from slotreel.scores import Comparison, Row, score_table_text, scores_json
+from slotreel.training.run import Validation
+from slotreel.visualize import mask_picture, mask_video
+
+log = logging.getLogger(__name__)
+
+
+def score(
+    objective: Objective,
+    validation: Validation,
+    image_size: tuple[int, int],
+    device: torch.device,
+) -> ScoreTable:
+    """Scores of an objective on one set, by this process alone."""
+    name, source, protocol, _ = validation
+    table = protocol.run(
+        objective.to(device), source, set_name=name, image_size=image_size, device=device
+    )
+    assert table is not None, "nothing asks to stop"
+    return table
+
+
+def trivial_comparison_rows(
+    validation: Validation,
+    *,
+    num_slots: int,
+    seed: int,
+    backbone: Backbone | None,
+    image_size: tuple[int, int],
+    device: torch.device,
+) -> list[Row]:
+    """All trivial rows under the validation's protocol, the winners among them too."""
+    rows = []
+    for name, objective in trivial_rows(num_slots, seed, backbone).items():
+        started = time.perf_counter()
+        table = score(objective, validation, image_size, device)
+        seconds = time.perf_counter() - started
+        log.info("%s: row %s scored in %.1f s", validation.name, name, seconds)
+        rows.append(Row(TRIVIAL_ROWS[name], "oracle" if objective.oracle else "trivial", table))
+    return rows
+
+
+def write_report(directory: Path, comparisons: Sequence[Comparison], **facts: Any) -> str:
+    """Write scores.json and scores.md into ``directory``; returns the table as text."""
+    text = score_table_text(comparisons)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_text(directory / "scores.md", text + "\n")
+    write_text(
+        directory / "scores.json", json.dumps(scores_json(comparisons, **facts), indent=1) + "\n"
+    )
+    return text
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that readers see the old one or the whole new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_pictures(
+    directory: Path,
+    objective: Objective,
+    validation: Validation,
+    image_size: tuple[int, int],
+    device: torch.device,
+    num_videos: int = 2,
+) -> list[Path]:
+    """Picture (.png) and short video (.mp4) of masks over the first videos of a set."""
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = []
+    name, source, protocol, _ = validation
+    for index in range(min(num_videos, len(source))):
+        clip = protocol.clip(objective, source, index, image_size=image_size, device=device)
+        predictions = {"slots": clip.prediction}
+        stem = directory / f"{name}_{index:02d}"
+        write_image(stem.with_suffix(".png"), mask_picture(clip.video, clip.truth, predictions))
+        mask_video(stem.with_suffix(".mp4"), clip.video, clip.truth, predictions)
+        paths += [stem.with_suffix(".png"), stem.with_suffix(".mp4")]
+    return paths

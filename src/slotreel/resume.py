@@ -1,0 +1,119 @@
+"""Going on with a run: which configuration counts, what may change, what is restored."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from slotreel.errors import CheckpointError, ConfigError
+from slotreel.training import checkpoint
+from slotreel.training.run import Best, Run
+
+log = logging.getLogger(__name__)
+
+CHANGEABLE = (
+    "logger",
+    "paths",
+    "resume",
+    "trainer.device",
+    "trainer.num_workers",
+    "trainer.save_every",
+    "trainer.log_every",
+    "trainer.keep",
+)
+
+
+def stored_config(directory: Path) -> DictConfig | None:
+    """The resolved configuration a run was started with, or None if there is no run yet."""
+    path = directory / "config.yaml"
+    if not path.is_file() or not checkpoint.steps_saved(directory):
+        return None
+    return _as_dict(OmegaConf.load(path))
+
+
+def _as_dict(cfg: Any) -> DictConfig:
+    assert isinstance(cfg, DictConfig)
+    return cfg
+
+
+def reconcile(cfg: DictConfig, stored: DictConfig, overrides: list[str] | None) -> DictConfig:
+    """The stored configuration with what may change taken from ``cfg``.
+
+    Args:
+        cfg: the configuration just composed.
+        stored: the run's own.
+        overrides: what the user typed, if only that shall be compared (``resume=RUN`` alone means:
+            as it was); None compares everything (a requeued job).
+
+    Raises:
+        ConfigError: something else differs, listing the keys and both values.
+    """
+    new, old = _flat(cfg), _flat(stored)
+    typed = None if overrides is None else [o.lstrip("+~").partition("=")[0] for o in overrides]
+    changed = {
+        key
+        for key in new.keys() | old.keys()
+        if new.get(key) != old.get(key) and (typed is None or _under(key, typed))
+    }
+    refused = sorted(key for key in changed if not _under(key, CHANGEABLE))
+    if refused:
+        lines = [f"  {k}: {old.get(k, '(absent)')} -> {new.get(k, '(absent)')}" for k in refused]
+        raise ConfigError(
+            "a run keeps its configuration when it is resumed; these differ:\n"
+            + "\n".join(lines[:12])
+            + "\nDrop them to go on, or start a new run from its weights with init_from=RUN"
+        )
+    merged = stored.copy()
+    OmegaConf.set_struct(merged, False)
+    for key in CHANGEABLE:
+        if any(_under(name, [key]) for name in changed):
+            OmegaConf.update(merged, key, OmegaConf.select(cfg, key), merge=False)
+    return merged
+
+
+def _under(key: str, prefixes: Any) -> bool:
+    return any(key == prefix or key.startswith(prefix + ".") for prefix in prefixes)
+
+
+def _flat(cfg: DictConfig) -> dict[str, Any]:
+    """Leaves by dotted key, interpolations resolved."""
+    flat: dict[str, Any] = {}
+
+    def walk(node: Any, prefix: str) -> None:
+        if isinstance(node, dict) and node:
+            for key, value in node.items():
+                walk(value, f"{prefix}.{key}" if prefix else str(key))
+        else:
+            flat[prefix] = node
+
+    walk(OmegaConf.to_container(cfg, resolve=True), "")
+    return flat
+
+
+def restore(run: Run) -> bool:
+    """Load the newest readable checkpoint of the run's directory; False if there is none."""
+    content = checkpoint.read_newest(run.directory)
+    if content is None:
+        if checkpoint.steps_saved(run.directory):
+            raise CheckpointError(
+                f"no checkpoint under {run.directory}/checkpoints can be read; start a new run"
+            )
+        return False
+    where = f"step {content['step']} of {run.directory}"
+    checkpoint.load_weights(run.objective, content["objective"], where)
+    run.optimizer.torch.load_state_dict(content["optimizer"])
+    run.state.step = content["step"]
+    run.state.evaluated_step = content["evaluated_step"]
+    run.state.best = None if content["best"] is None else Best(*content["best"])
+    log.info("resumed %s at step %d", run.directory, run.state.step)
+    return True
+
+
+def initialise_from(run: Run, spec: str) -> None:
+    """Start a new run from the weights of another (``init_from=``)."""
+    path = checkpoint.locate(spec)
+    checkpoint.load_weights(run.objective, checkpoint.read(path)["objective"], str(path))
+    log.info("weights from %s", path)

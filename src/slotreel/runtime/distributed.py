@@ -1,0 +1,148 @@
+"""Ranks: who we are, agreeing, gathering. Knows no model."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from slotreel.errors import ConfigError
+
+
+class World(NamedTuple):
+    """This process among its peers."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this rank writes files and talks to the user."""
+        return self.rank == 0
+
+
+def init_distributed(device: str, timeout_minutes: float = 10.0) -> World:
+    """Join the other ranks of a submitit task or of torchrun; a lone process is its own world.
+
+    Args:
+        device: ``cpu`` (gloo) or ``cuda`` (nccl).
+        timeout_minutes: how long a collective may wait before it raises.
+    """
+    if "SUBMITIT_EXECUTOR" in os.environ:
+        _environment_from_submitit()
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return World()
+    world = World(
+        int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", 0))
+    )
+    if world.size > 1 and not dist.is_initialized():
+        dist.init_process_group(
+            "nccl" if device == "cuda" else "gloo", timeout=timedelta(minutes=timeout_minutes)
+        )
+    return world
+
+
+def _environment_from_submitit() -> None:
+    """Say in torchrun's variables what submitit knows (one task per rank)."""
+    import submitit
+
+    try:
+        env = submitit.JobEnvironment()
+    except RuntimeError:  # the launcher's parent process
+        return
+    port = 20000 + int("".join(c for c in str(env.job_id) if c.isdigit()) or 0) % 20000
+    os.environ.update(
+        RANK=str(env.global_rank), WORLD_SIZE=str(env.num_tasks), LOCAL_RANK=str(env.local_rank)
+    )
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1" if env.num_nodes == 1 else env.hostnames[0])
+    os.environ.setdefault("MASTER_PORT", str(port))
+
+
+def close_distributed() -> None:
+    """Leave the process group, if there is one."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def choose_device(name: str, world: World) -> torch.device:
+    """``auto`` prefers cuda, then cpu (mps only by name: its kernels are not bit-stable).
+
+    Raises:
+        ConfigError: the named device is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError("trainer.device=cuda, but torch sees no GPU; type trainer.device=cpu")
+        device = torch.device("cuda", world.local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+        return device
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("trainer.device=mps, but this machine has none; type trainer.device=cpu")
+    if name not in ("cpu", "mps"):
+        raise ConfigError(f"trainer.device={name} is not known; choose auto, cpu, cuda or mps")
+    return torch.device(name)
+
+
+def any_rank(flags: list[bool], device: torch.device) -> list[bool]:
+    """Whether any rank raised each flag: one small all-reduce, the same answer everywhere."""
+    if not dist.is_initialized():
+        return flags
+    votes = torch.tensor([float(flag) for flag in flags], device=device)
+    dist.all_reduce(votes, op=dist.ReduceOp.MAX)
+    return [bool(vote) for vote in votes.tolist()]
+
+
+def mean_over_ranks(values: dict[str, Tensor]) -> dict[str, float]:
+    """Scalars averaged over ranks; every rank must hold the same keys."""
+    if not values:
+        return {}
+    keys = sorted(values)
+    stacked = torch.stack([values[key].detach().float() for key in keys])
+    if dist.is_initialized():
+        dist.all_reduce(stacked)
+        stacked /= dist.get_world_size()
+    return dict(zip(keys, stacked.tolist(), strict=True))
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """The value of every rank, in rank order, on every rank."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def share_object(value: Any) -> Any:
+    """Rank 0's value, on every rank."""
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def barrier() -> None:
+    """Wait for every rank."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def gather_with_gradient(x: Tensor) -> Tensor:
+    """(B, ...) of this rank -> (world * B, ...), the same on every rank, differentiable.
+
+    Every rank computes the loss of the whole batch from it. The backward sums gradients over ranks
+    and DDP then divides by their number, so parameters get the gradient one process would get.
+    """
+    if not dist.is_initialized():
+        return x
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(all_gather(x))

@@ -1,0 +1,41 @@
+"""Where a run comes from: its choices, its code, its job."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[3]
+_NOT_PART_OF_A_VARIANT = ("seed", "name", "resume", "logger", "paths", "hydra")
+
+
+def describe(choices: dict[str, Any], overrides: list[str], config: dict[str, Any]) -> dict[str, Any]:
+    """Flat facts for comparing runs.
+
+    ``choice/<group>`` is the option of each group, ``variant`` what was typed without the seed: the
+    key to average seeds by. ``git`` and ``dirty`` tell the code, ``slurm_job`` the job.
+    """
+    facts: dict[str, Any] = {
+        f"choice/{group}": option if isinstance(option, str) else None
+        for group, option in choices.items()
+        if not group.startswith("hydra/") and "@" not in group
+    }
+    facts["choice/losses"] = "+".join(config.get("losses", {}))
+    typed = [o for o in overrides if not o.lstrip("+~").startswith(_NOT_PART_OF_A_VARIANT)]
+    facts["variant"] = " ".join(sorted(typed)) or "default"
+    facts["git"] = _git("rev-parse", "--short=12", "HEAD")
+    facts["dirty"] = bool(_git("status", "--porcelain", "--untracked-files=no"))
+    facts["slurm_job"] = os.environ.get("SLURM_JOB_ID")
+    return facts
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,138 @@
+"""Checkpoints: atomic, tensors and plain values only, newest damaged one falls back.
+
+RUN/checkpoints/step_000001000.pt   {format, version, step, evaluated_step, best, objective,
+RUN/checkpoints/best.pt              optimizer, config}
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slotreel import __version__
+from slotreel.errors import CheckpointError, nearest
+
+log = logging.getLogger(__name__)
+FORMAT = 1
+_STEP = re.compile(r"step_(\d{9})\.pt$")
+
+
+def checkpoint_path(run_dir: Path, step: int) -> Path:
+    """Where the checkpoint of ``step`` lives."""
+    return run_dir / "checkpoints" / f"step_{step:09d}.pt"
+
+
+def save_atomic(path: Path, content: dict[str, Any]) -> None:
+    """Write a temporary file, fsync, rename: readers see the old file or the new, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save({"format": FORMAT, "version": __version__, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"could not write {path}: {error.strerror or error}; free some space, then resume with "
+            f"./train.py resume={path.parent.parent}"
+        ) from error
+
+
+def steps_saved(run_dir: Path) -> list[Path]:
+    """Numbered checkpoints of a run, oldest first."""
+    return sorted(p for p in (run_dir / "checkpoints").glob("step_*.pt") if _STEP.search(p.name))
+
+
+def keep_last(run_dir: Path, k: int) -> None:
+    """Delete all but the ``k`` newest numbered checkpoints."""
+    for path in steps_saved(run_dir)[:-k]:
+        path.unlink()
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read one checkpoint file.
+
+    Raises:
+        CheckpointError: missing, damaged, or not written by slotreel.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}; pass a run directory or a .pt file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a torn file
+        raise CheckpointError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is not a slotreel checkpoint of format {FORMAT} (a published checkpoint must "
+            "be imported first)"
+        )
+    return content
+
+
+def read_newest(run_dir: Path) -> dict[str, Any] | None:
+    """The newest readable checkpoint of a run; damaged ones are skipped with a warning."""
+    for path in reversed(steps_saved(run_dir)):
+        try:
+            return read(path)
+        except CheckpointError as error:
+            log.warning("%s; falling back to the one before", error)
+    return None
+
+
+def locate(spec: str | Path) -> Path:
+    """A run directory (its newest readable checkpoint) or a file -> a file.
+
+    Raises:
+        CheckpointError: nothing there, with what was found beside it.
+    """
+    path = Path(spec)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        for candidate in reversed(steps_saved(path)):
+            try:
+                read(candidate)
+                return candidate
+            except CheckpointError as error:
+                log.warning("%s; falling back to the one before", error)
+        raise CheckpointError(f"{path} holds no readable checkpoint under checkpoints/")
+    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise CheckpointError(
+        f"no run or checkpoint at {path}" + (f"; {nearest(path.name, beside)}" if beside else "")
+    )
+
+
+def load_weights(module: torch.nn.Module, state: dict[str, Any], where: str) -> None:
+    """Load weights; every key must fit.
+
+    Raises:
+        CheckpointError: keys that are missing, left over or of another shape, by name.
+    """
+    have = module.state_dict()
+    problems = {
+        "missing": sorted(have.keys() - state.keys()),
+        "left over": sorted(state.keys() - have.keys()),
+        "other shape": [
+            f"{key} {tuple(state[key].shape)} instead of {tuple(have[key].shape)}"
+            for key in sorted(have.keys() & state.keys())
+            if state[key].shape != have[key].shape
+        ],
+    }
+    wrong = [
+        f"{kind}: {', '.join(keys[:8])}" + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+        for kind, keys in problems.items()
+        if keys
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{where} does not fit this model. " + "; ".join(wrong) + ". Use the options the "
+            "checkpoint was trained with (its config.yaml), or leave them out."
+        )
+    module.load_state_dict(state)

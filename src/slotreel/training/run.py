@@ -1,0 +1,81 @@
+"""What the loop works on: one value that ``build`` makes and nobody else changes but ``state``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from slotreel.interfaces import Objective, VideoSource
+from slotreel.protocols.protocol import Protocol
+from slotreel.runtime.distributed import World
+from slotreel.runtime.logging import RunLogger
+from slotreel.training.optim import Optimizer
+from slotreel.types import Batch
+
+
+class Best(NamedTuple):
+    """The best validation so far; chosen with labels unless it is the loss."""
+
+    value: float
+    step: int
+
+
+@dataclass
+class TrainState:
+    """Everything that survives a restart beside weights and optimizer."""
+
+    step: int = 0  # updates done
+    evaluated_step: int = -1  # last step whose evaluation was finished
+    best: Best | None = None
+
+
+class Validation(NamedTuple):
+    """A set of videos with the protocol that scores it.
+
+    ``labelled`` is False where there are no masks: such a set is drawn, not scored.
+    """
+
+    name: str
+    source: VideoSource
+    protocol: Protocol
+    labelled: bool = True
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """``conf/trainer``; every field is documented there."""
+
+    num_steps: int
+    batch_size: int
+    accumulate: int
+    precision: str
+    eval_every: int
+    save_every: int
+    log_every: int
+    keep: int
+    monitor: str
+    mode: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, ready to go."""
+
+    directory: Path
+    seed: int
+    image_size: tuple[int, int]
+    settings: TrainerSettings
+    world: World
+    device: torch.device
+    objective: Objective
+    optimizer: Optimizer
+    batches: Callable[[int], Iterable[Batch]]  # step -> this rank's batches from that step on
+    augment: Callable[[Batch, int], Batch]  # on the device, as a function of the step
+    validations: list[Validation]
+    logger: RunLogger
+    config: str  # resolved configuration as YAML: stored in every checkpoint
+    state: TrainState = field(default_factory=TrainState)

@@ -1,0 +1,22 @@
+"""Shared fixtures. ``--config-dir DIR`` also runs the contract tests on the user's own options."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+os.environ.setdefault("WANDB_MODE", "offline")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--config-dir", default=None, help="folder with your own options, like conf/")
+
+
+@pytest.fixture(autouse=True)
+def _same_start() -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(min(2, os.cpu_count() or 1))

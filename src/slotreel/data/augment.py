@@ -1,0 +1,151 @@
+"""Options of ``dataset.augment``: changes made on the device, after the transfer.
+
+Every clip has random numbers of its own, drawn from (seed, step, clip_id): the same clip is changed
+the same way on any number of processes, workers and devices.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from slotreel.errors import ConfigError
+from slotreel.noise import seed_of
+from slotreel.types import Batch
+
+_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
+
+
+class Augmentation(ABC):
+    """One change of a batch."""
+
+    @abstractmethod
+    def __call__(self, batch: Batch, generators: Sequence[Generator]) -> Batch:
+        """Change a batch of B clips; ``generators`` has one CPU generator per clip."""
+
+
+def augment_batch(batch: Batch, transforms: Sequence[Augmentation], seed: int, step: int) -> Batch:
+    """Apply changes in order.
+
+    Args:
+        batch: views in [0, 1], on any device.
+        transforms: what to do.
+        seed: the run's seed.
+        step: the optimizer step.
+
+    Raises:
+        ConfigError: the batch carries cached features, which changed pixels would belie.
+    """
+    if not transforms:
+        return batch
+    if batch.features is not None:
+        raise ConfigError(
+            "dataset.augment changes pixels, but this batch carries cached features of the "
+            "unchanged ones; type dataset.augment=[] or train without the feature cache"
+        )
+    generators = [
+        torch.Generator().manual_seed(seed_of(seed, "augment", step, clip_id))
+        for clip_id in batch.clip_id.tolist()
+    ]
+    for transform in transforms:
+        batch = transform(batch, generators)
+    return batch
+
+
+class HorizontalFlip(Augmentation):
+    """Mirror a clip with all its views, labels and boxes, or leave it.
+
+    Args:
+        p: chance, 0 to 1.
+
+    Raises:
+        ConfigError: ``p`` is outside 0 to 1.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p <= 1:
+            raise ConfigError(f"p={p}: expected a chance from 0 to 1")
+        self.p = p
+
+    def __call__(self, batch: Batch, generators: Sequence[Generator]) -> Batch:
+        """Mirror some clips of a batch."""
+        frame = batch.views[0].shape[-2:]
+        for name, hint in batch.hints.items():
+            if name != "boxes" and hint.ndim > 3 and hint.shape[2:4] == frame:
+                raise ConfigError(
+                    f"dataset.augment: HorizontalFlip cannot move the hint {name!r} of shape "
+                    f"{tuple(hint.shape)}; leave it out"
+                )
+        draws = torch.stack([torch.rand((), generator=g) for g in generators])
+        chosen = (draws < self.p).to(batch.views[0].device)
+
+        def mirror(x: Tensor) -> Tensor:
+            return torch.where(chosen.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
+
+        hints = dict(batch.hints)
+        if "boxes" in hints:
+            boxes = hints["boxes"]
+            top, left, bottom, right = boxes.unbind(-1)
+            mirrored = torch.stack([top, 1 - right, bottom, 1 - left], -1)
+            mirrored = torch.where((boxes == 0).all(-1, keepdim=True), boxes, mirrored)
+            hints["boxes"] = torch.where(chosen.view(-1, *[1] * (boxes.ndim - 1)), mirrored, boxes)
+        return batch._replace(
+            views=tuple(mirror(view) for view in batch.views),
+            labels=None if batch.labels is None else mirror(batch.labels),
+            teacher_view=None if batch.teacher_view is None else mirror(batch.teacher_view),
+            hints=hints,
+        )
+
+
+class ColorJitter(Augmentation):
+    """Change brightness, then contrast, then saturation, by factors constant over a clip.
+
+    Factors are uniform in [1 - strength, 1 + strength], drawn for each view by itself. Contrast
+    blends with the mean grey of each frame, saturation with the grey of each pixel; values are cut
+    to [0, 1] after each.
+
+    Args:
+        brightness: strength, 0 to 1; 0 changes nothing.
+        contrast: strength, 0 to 1.
+        saturation: strength, 0 to 1.
+
+    Raises:
+        ConfigError: a strength is outside 0 to 1.
+    """
+
+    def __init__(
+        self, brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0
+    ) -> None:
+        self.strengths = (brightness, contrast, saturation)
+        names = ("brightness", "contrast", "saturation")
+        for name, value in zip(names, self.strengths, strict=True):
+            if not 0 <= value <= 1:
+                raise ConfigError(f"{name}={value}: expected a strength from 0 to 1")
+
+    def __call__(self, batch: Batch, generators: Sequence[Generator]) -> Batch:
+        """Change all views of a batch, and its teacher view if there is one."""
+        views = tuple(self._jitter(view, generators) for view in batch.views)
+        teacher = batch.teacher_view
+        teacher = None if teacher is None else self._jitter(teacher, generators)
+        return batch._replace(views=views, teacher_view=teacher)
+
+    def _jitter(self, video: Tensor, generators: Sequence[Generator]) -> Tensor:
+        """Video (B, T, 3, H, W) in [0, 1] -> the same, changed."""
+        draws = torch.stack([torch.rand(3, generator=g) for g in generators]) * 2 - 1
+        factors = 1 + draws * torch.tensor(self.strengths)
+        factors = factors.to(video.device, video.dtype).view(-1, 3, 1, 1, 1, 1)
+        brightness, contrast, saturation = factors.unbind(1)
+        video = (video * brightness).clamp(0, 1)
+        mean = _grey(video).mean((-2, -1), keepdim=True)
+        video = (mean + contrast * (video - mean)).clamp(0, 1)
+        grey = _grey(video)
+        return (grey + saturation * (video - grey)).clamp(0, 1)
+
+
+def _grey(video: Tensor) -> Tensor:
+    """Video (B, T, 3, H, W) -> luma (B, T, 1, H, W)."""
+    weights = video.new_tensor(_GREY).view(3, 1, 1)
+    return (video * weights).sum(-3, keepdim=True)

@@ -1,0 +1,128 @@
+"""One cut-and-scale for everything in a clip: pixels, labels and boxes move together."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as tvf
+
+from slotreel.errors import ConfigError, nearest
+from slotreel.types import RawClip
+
+INTERPOLATIONS = {
+    "nearest": InterpolationMode.NEAREST_EXACT,
+    "bilinear": InterpolationMode.BILINEAR,
+    "bicubic": InterpolationMode.BICUBIC,
+}
+
+
+class Window(NamedTuple):
+    """A rectangle of the frame, pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def parse_size(size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
+    """One number (square) or (H, W) -> (H, W).
+
+    Raises:
+        ConfigError: not one or two whole numbers above 0.
+    """
+    pair = [size, size] if isinstance(size, int) else list(size)
+    if len(pair) != 2 or any(not isinstance(n, int) or n < 1 for n in pair):
+        raise ConfigError(f"size={size}: expected one number or [height, width], all above 0")
+    return pair[0], pair[1]
+
+
+def parse_interpolation(name: str) -> InterpolationMode:
+    """Name -> torchvision's mode.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    if name not in INTERPOLATIONS:
+        raise ConfigError(f"interpolation={name}: {nearest(name, INTERPOLATIONS)}")
+    return INTERPOLATIONS[name]
+
+
+def nearest_resize(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Labels (T, H, W) -> (T, *size): each pixel takes the id under its centre."""
+    (H, W), (h, w) = labels.shape[1:], size
+    if (H, W) == (h, w):
+        return labels
+    rows = ((np.arange(h) + 0.5) * H / h).astype(np.int64)
+    columns = ((np.arange(w) + 0.5) * W / w).astype(np.int64)
+    return labels[:, rows[:, None], columns[None]]
+
+
+def cut_boxes(boxes: np.ndarray, frame: tuple[int, int], window: Window) -> np.ndarray:
+    """Boxes (T, M, 4) in fractions of the frame -> fractions of the window.
+
+    What lies outside is cut off; a box of which nothing is left becomes zeros, as an absent one is.
+    """
+    size = np.array([*frame, *frame], dtype=np.float64)
+    offset = np.array([window.top, window.left] * 2)
+    extent = np.array([window.height, window.width] * 2)
+    moved = np.clip((boxes * size[[0, 1, 0, 1]] - offset) / extent, 0.0, 1.0)
+    empty = (moved[..., 2] <= moved[..., 0]) | (moved[..., 3] <= moved[..., 1])
+    moved[empty] = 0.0
+    return moved.astype(np.float32)
+
+
+def move_hints(
+    hints: dict[str, np.ndarray], frame: tuple[int, int], window: Window | None, what: str
+) -> dict[str, np.ndarray]:
+    """Hints after frames (H, W) were cut to ``window`` (None: left whole).
+
+    Raises:
+        ConfigError: a hint is a picture of its own, whose values a cut or scale would falsify.
+    """
+    moved = dict(hints)
+    for name, value in hints.items():
+        if name != "boxes" and value.ndim > 2 and value.shape[1:3] == frame:
+            raise ConfigError(
+                f"dataset.transform: {what} cannot move the hint {name!r} of shape {value.shape}; "
+                "leave that transform or that hint out"
+            )
+    if window is not None and "boxes" in hints:
+        moved["boxes"] = cut_boxes(hints["boxes"], frame, window)
+    return moved
+
+
+def cut_and_scale(
+    clip: RawClip,
+    window: Window | None,
+    size: tuple[int, int] | None,
+    interpolation: InterpolationMode,
+    antialias: bool,
+    what: str,
+) -> RawClip:
+    """Cut every frame to ``window``, then scale to ``size``; None leaves that step out.
+
+    Labels of another size than the frames are brought to the frames' size first, so that both stay
+    aligned; they are scaled by nearest neighbour.
+
+    Raises:
+        ConfigError: see ``move_hints``.
+    """
+    video, labels = clip.video, clip.labels
+    frame = (video.shape[1], video.shape[2])
+    if labels is not None:
+        labels = nearest_resize(labels, frame)
+    if window is not None:
+        rows = slice(window.top, window.top + window.height)
+        columns = slice(window.left, window.left + window.width)
+        video = video[:, rows, columns]
+        labels = None if labels is None else labels[:, rows, columns]
+    if size is not None and video.shape[1:3] != size:
+        pixels = torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2)
+        pixels = tvf.resize(pixels, list(size), interpolation=interpolation, antialias=antialias)
+        video = pixels.permute(0, 2, 3, 1).numpy()
+        labels = None if labels is None else nearest_resize(labels, size)
+    return RawClip(video, labels, clip.frames, move_hints(clip.hints, frame, window, what))

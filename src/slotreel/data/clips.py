@@ -1,0 +1,124 @@
+"""Training clips: a random stretch of a video, transformed once per view."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from slotreel.data.sampler import SampleKey
+from slotreel.errors import ConfigError, DataError
+from slotreel.interfaces import Transform, VideoSource
+from slotreel.noise import seed_of
+from slotreel.types import RawClip, Sample
+
+log = logging.getLogger(__name__)
+
+
+class TrainingClips(Dataset[Sample]):
+    """Clips of ``clip_length`` frames, every ``frame_stride``-th, one per video and epoch.
+
+    Clips are never padded: videos too short for one clip are left out, with one warning. What comes
+    out depends on ``seed`` and the key only; another number of views leaves view 0 as it is.
+
+    Args:
+        source: where frames come from.
+        clip_length: T.
+        frame_stride: distance between frames of a clip.
+        transforms: applied in order; each view has random numbers of its own.
+        num_views: transformed copies of the same frames; labels and hints are those of view 0.
+        seed: another seed is another training set.
+
+    Attributes:
+        videos: numbers of the videos that are long enough; clip i is cut from ``videos[i]``.
+        num_frames: their lengths.
+
+    Raises:
+        ConfigError: a number is below 1.
+        DataError: no video is long enough.
+    """
+
+    def __init__(
+        self,
+        source: VideoSource,
+        clip_length: int,
+        frame_stride: int = 1,
+        transforms: Sequence[Transform] = (),
+        num_views: int = 1,
+        seed: int = 0,
+    ) -> None:
+        for name, value in (
+            ("clip_length", clip_length),
+            ("frame_stride", frame_stride),
+            ("num_views", num_views),
+        ):
+            if value < 1:
+                raise ConfigError(f"{name}={value}: expected 1 or more")
+        self.source, self.transforms = source, tuple(transforms)
+        self.clip_length, self.frame_stride = clip_length, frame_stride
+        self.num_views, self.seed = num_views, seed
+        self.span = (clip_length - 1) * frame_stride + 1
+        self.videos, self.num_frames = self._long_enough()
+
+    def _long_enough(self) -> tuple[list[int], list[int]]:
+        """Numbers and lengths of the videos that have a whole clip."""
+        infos = [self.source.info(i) for i in range(len(self.source))]
+        videos = [i for i, info in enumerate(infos) if info.num_frames >= self.span]
+        short = [info for info in infos if info.num_frames < self.span]
+        wanted = f"clip_length={self.clip_length} frame_stride={self.frame_stride}"
+        if not videos:
+            longest = max((info.num_frames for info in infos), default=0)
+            raise DataError(
+                f"none of {len(infos)} videos has the {self.span} frames that {wanted} needs; the "
+                f"longest has {longest}: choose a shorter clip_length or a smaller frame_stride"
+            )
+        if short:
+            names = ", ".join(f"{info.id} ({info.num_frames})" for info in short[:10])
+            more = f" and {len(short) - 10} more" if len(short) > 10 else ""
+            log.warning(
+                "%d of %d videos are left out: %s needs %d frames, too short are %s%s",
+                len(short), len(infos), wanted, self.span, names, more,
+            )  # fmt: skip
+        return videos, [infos[i].num_frames for i in videos]
+
+    def __len__(self) -> int:
+        """Number of videos that are long enough."""
+        return len(self.videos)
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        """The clip at an address.
+
+        Raises:
+            DataError: a frame cannot be read, or frames leave the transforms at several sizes.
+        """
+        video = self.videos[key.index]
+        rng = np.random.default_rng(seed_of(self.seed, "clip", key.epoch, key.index))
+        start = int(rng.integers(self.num_frames[key.index] - self.span + 1))
+        frames = range(start, start + self.span, self.frame_stride)
+        raw = self.source.read(video, frames)
+        views = [self._view(raw, key, number) for number in range(self.num_views)]
+        labels = views[0].labels
+        return Sample(
+            views=tuple(_channels_first(view.video) for view in views),
+            labels=None if labels is None else torch.from_numpy(np.ascontiguousarray(labels)),
+            frames=torch.from_numpy(np.asarray(raw.frames, dtype=np.int64)),
+            clip_id=key.number,
+            hints={
+                name: torch.from_numpy(np.ascontiguousarray(value))
+                for name, value in views[0].hints.items()
+            },
+        )
+
+    def _view(self, raw: RawClip, key: SampleKey, number: int) -> RawClip:
+        rng = np.random.default_rng(seed_of(self.seed, "view", key.epoch, key.index, number))
+        for transform in self.transforms:
+            raw = transform(raw, rng)
+        return raw
+
+
+def _channels_first(video: np.ndarray) -> torch.Tensor:
+    """Frames uint8 (T, H, W, 3) -> (T, 3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,95 @@
+"""The scores of one model on one set of videos: one row per video, so that sums stay exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from slotreel.types import MetricRow
+
+
+@dataclass
+class ScoreTable:
+    """Rows of (sum, count) per metric and video under one protocol.
+
+    A set's score is the sum of sums over the sum of counts, in the order of video ids: the same
+    number however many ranks shared the videos.
+
+    Attributes:
+        set: name of the set of videos, e.g. ``davis2017``.
+        protocol: name of the protocol.
+        description: the protocol in one line; tables with different lines are not compared.
+        rows: metric row of each video id.
+    """
+
+    set: str
+    protocol: str
+    description: str
+    rows: dict[str, MetricRow] = field(default_factory=dict)
+
+    def sums(self) -> dict[str, tuple[float, float]]:
+        """(sum, count) per metric over all videos, metrics in order of first appearance."""
+        totals: dict[str, tuple[float, float]] = {}
+        for video in sorted(self.rows):
+            for metric, (value, count) in self.rows[video].items():
+                total, number = totals.get(metric, (0.0, 0.0))
+                totals[metric] = (total + value, number + count)
+        return totals
+
+    def means(self) -> dict[str, float]:
+        """Score per metric, a fraction; metrics that no video could be scored on are left out.
+
+        ``jf`` is the mean of the set's ``j`` and ``f``.
+        """
+        means = {metric: total / count for metric, (total, count) in self.sums().items() if count}
+        if "j" in means and "f" in means:
+            means["jf"] = (means["j"] + means["f"]) / 2
+        return means
+
+    def counts(self) -> dict[str, float]:
+        """How many frames, videos or objects each metric averages over; 0 included."""
+        return {metric: count for metric, (_, count) in self.sums().items()}
+
+    def merge(self, other: ScoreTable) -> ScoreTable:
+        """The table of both tables' videos; what ranks do with the rows of their share.
+
+        Raises:
+            ValueError: if the tables belong to different sets or protocols, or give one video
+                different rows.
+        """
+        mine = (self.set, self.protocol, self.description)
+        theirs = (other.set, other.protocol, other.description)
+        if mine != theirs:
+            raise ValueError(
+                f"scores of different protocols do not mix: expected {mine}, got {theirs}; "
+                "score both with the same protocol"
+            )
+        for video in self.rows.keys() & other.rows.keys():
+            if self.rows[video] != other.rows[video]:
+                raise ValueError(
+                    f"video {video!r} of {self.set} was scored twice with different results: "
+                    f"{self.rows[video]} and {other.rows[video]}; expected every rank to score "
+                    "its own videos with the same weights"
+                )
+        return ScoreTable(*mine, rows=self.rows | other.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers, strings, lists and dicts only: fit for JSON, checkpoints and other ranks."""
+        return {
+            "set": self.set,
+            "protocol": self.protocol,
+            "description": self.description,
+            "rows": {
+                video: {metric: [value, count] for metric, (value, count) in row.items()}
+                for video, row in sorted(self.rows.items())
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> ScoreTable:
+        """The table that ``to_dict`` described."""
+        rows = {
+            video: {metric: (float(x), float(n)) for metric, (x, n) in row.items()}
+            for video, row in content["rows"].items()
+        }
+        return cls(content["set"], content["protocol"], content["description"], rows)

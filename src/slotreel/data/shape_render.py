@@ -33,25 +33,25 @@ def render(
     windows = [_window(shape, size) for shape in scene.shapes]
     pad = max(windows)  # objects may lie outside by their own size: draw on a larger sheet
     side = size + 2 * pad
-    sheet = np.zeros((len(times), side, side, 3), np.float32)
-    sheet[:, pad : pad + size, pad : pad + size] = _background(scene, moments, size)
+    frame = np.s_[..., pad : pad + size, pad : pad + size]
+    sheet = np.zeros((len(times), 3, side, side), np.float32)  # channels first: long inner loops
+    sheet[frame] = _background(scene, moments, size)
     labels = np.zeros((len(times), side, side), np.uint8)
     areas = np.zeros((len(times), len(scene.shapes)), np.int64)
     for i in scene.order:
         corner, cover, colour = _draw(scene.shapes[i], moments, size, windows[i], antialias)
         inside = cover >= 0.5
         areas[:, i] = inside.sum((1, 2))
-        paint, keep = colour * cover[..., None], (1 - cover)[..., None]
+        paint, keep = colour * cover[:, None], (1 - cover)[:, None]
         corner = np.clip(corner + pad, 0, side - windows[i])
         for t, (x, y) in enumerate(corner.tolist()):
-            place = np.s_[t, y : y + windows[i], x : x + windows[i]]
+            place = np.s_[t, ..., y : y + windows[i], x : x + windows[i]]
             np.multiply(sheet[place], keep[t], out=sheet[place])
             np.add(sheet[place], paint[t], out=sheet[place])
             np.copyto(labels[place], np.uint8(i + 1), where=inside[t])
-    frame = np.s_[:, pad : pad + size, pad : pad + size]
     pixels = sheet[frame]
     if scene.lighting:
-        pixels = pixels * light(scene, moments).astype(np.float32)[:, None, None]
+        pixels = pixels * light(scene, moments).astype(np.float32)[..., None, None]
     return _to_bytes(pixels), np.ascontiguousarray(labels[frame]), areas
 
 
@@ -92,7 +92,7 @@ def _window(shape: Shape, size: int) -> int:
 def _draw(
     shape: Shape, moments: np.ndarray, size: int, window: int, antialias: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Window corners (T, 2) x, y; cover (T, S, S) float32 in [0, 1]; colour (T, S, S, 3)."""
+    """Window corners (T, 2) x, y; cover (T, S, S) float32 in [0, 1]; colour (T, 3, S, S)."""
     centre, radius, angle = pose(shape, moments)
     corner = np.floor(centre * size).astype(np.int64) - window // 2
     grid = corner[:, :, None] + np.arange(window) + 0.5  # pixel centres, (T, 2, S)
@@ -106,7 +106,7 @@ def _draw(
 
 
 def _background(scene: Scene, moments: np.ndarray, size: int) -> np.ndarray:
-    """(T or 1, size, size, 3) float32; one frame if the background stands still."""
+    """(T or 1, 3, size, size) float32; one frame if the background stands still."""
     if not scene.background_velocity.any():
         moments = moments[:1]
     start = moments[:, None] * scene.background_velocity  # (T, 2)
@@ -117,9 +117,10 @@ def _background(scene: Scene, moments: np.ndarray, size: int) -> np.ndarray:
 
 
 def _colour(surface: Surface, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Colours (..., 3) of a surface at positions in frame sides."""
+    """Colours (T, 3, h, w) of a surface at positions (T, h, w) in frame sides."""
+    base = surface.base.astype(np.float32)[:, None, None]
     if not surface.strength:
-        return np.broadcast_to(surface.base.astype(np.float32), (*x.shape, 3))
+        return np.broadcast_to(base, (len(x), 3, *x.shape[1:]))
     field = np.float32(0)
     for (wx, wy), phase, weight in zip(
         surface.waves.astype(np.float32),
@@ -129,8 +130,8 @@ def _colour(surface: Surface, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     ):
         field = field + weight * np.sin(wx * x + wy * y + phase)
     blend = np.clip(0.5 + np.float32(surface.sharpness) * field, 0, 1) * surface.strength
-    step = (surface.other - surface.base).astype(np.float32)
-    out: np.ndarray = surface.base.astype(np.float32) + blend[..., None] * step
+    step = (surface.other - surface.base).astype(np.float32)[:, None, None]
+    out: np.ndarray = base + blend[:, None] * step
     return out
 
 
@@ -169,6 +170,6 @@ def _triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _to_bytes(pixels: np.ndarray) -> np.ndarray:
-    """Floats in about [0, 1] to uint8, rounded and saturated."""
-    scaled = np.clip(np.rint(pixels * np.float32(255)), 0, 255)
-    return scaled.astype(np.uint8)
+    """Floats (T, 3, h, w) in about [0, 1] to uint8 (T, h, w, 3), rounded and saturated."""
+    scaled = np.clip(np.rint(pixels * np.float32(255)), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(scaled.transpose(0, 2, 3, 1))

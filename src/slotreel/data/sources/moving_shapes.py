@@ -22,8 +22,8 @@ from slotreel.types import RawClip, VideoInfo
 SPLITS = ("train", "validation", "test")
 LEVELS = {
     "easy": SceneSettings(
-        min_objects=2, max_objects=4, palette="distinct", texture=0.3, texture_frequency=4.0,
-        min_radius=0.13, max_radius=0.21, speed=0.06, acceleration=0.5, rotation=0.15,
+        min_objects=2, max_objects=4, palette="distinct", texture=0.2, texture_frequency=4.0,
+        min_radius=0.15, max_radius=0.24, speed=0.08, acceleration=0.5, rotation=0.15,
         scale_change=0.15, exit_probability=0.3, background_speed=0.0, lighting=0.0,
     ),
     "hard": SceneSettings(

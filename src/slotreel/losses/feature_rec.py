@@ -1,0 +1,53 @@
+"""Slots must explain the backbone's features."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from slotreel.interfaces import Loss, StepContext
+from slotreel.layers.precision import at_least_float32
+from slotreel.layers.scores import explained
+from slotreel.types import Dims, Needs, Target
+
+
+class FeatureRecLoss(Loss):
+    """Mean squared error between decoded slots and the frozen features of the same frame.
+
+    Source: Seitzer et al. 2023 (DINOSAUR), arXiv:2209.14860; the mean runs over clips,
+    frames, tokens and channels, as in SlotContrast and VideoSAUR. Differs: no.
+
+    Logs ``rec_r2``: 1 - error / variance of the features about their mean per channel.
+
+    Args:
+        dims: feature width.
+        weight: of the term; published 1.
+        level: which slots to decode, see ``ModelOutput.level``.
+
+    Shapes: slots (B, T, K, D), tokens (B, T, N, E) -> scalar.
+
+    Raises:
+        ValueError: the decoder's grid is not the backbone's.
+    """
+
+    def __init__(self, dims: Dims, weight: float = 1.0, level: str = "auto") -> None:
+        super().__init__(weight)
+        self.width, self.level = dims.feature, level
+
+    @property
+    def needs(self) -> Needs:
+        """Features decoded per patch, compared with a backbone that does not move."""
+        return Needs(decode={"features": Target(self.width, "patch")}, frozen_target=True)
+
+    def __call__(self, ctx: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
+        """Error of views[0]."""
+        student = ctx.student[0]
+        pred = at_least_float32(ctx.decode(student.level(self.level)).pred["features"])
+        target = at_least_float32(student.features.tokens.detach()).flatten(0, 1)
+        if pred.shape != target.shape:
+            raise ValueError(
+                f"feature_rec expects predictions of shape {tuple(target.shape)} (frames, tokens, "
+                f"width), got {tuple(pred.shape)}; the decoder must work on the patch grid"
+            )
+        error = F.mse_loss(pred, target)
+        return error, {"rec_r2": explained(error, target)}

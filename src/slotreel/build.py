@@ -201,6 +201,8 @@ def build_validations(cfg: DictConfig) -> list[Validation]:
         sets = (cfg.get("dataset") or {}).get("validation") or {}
     validations = []
     for name, spec in sets.items():
+        if spec is None:  # validate=none
+            continue
         missing = {"data", "protocol"} - set(spec)
         if missing:
             raise ConfigError(f"validate.{name} lacks {', '.join(sorted(missing))}")
@@ -266,7 +268,7 @@ def build_run(
         make(data.source)(),
         clip_length=cfg.clip_length,
         frame_stride=cfg.frame_stride,
-        transform=[make(step)() for step in data.transform],
+        transforms=[make(step)() for step in data.transform],
         num_views=objective.views,
         seed=cfg.seed,
     )

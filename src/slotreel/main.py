@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ from slotreel.build import (
     parts_table,
 )
 from slotreel.data.inputs import open_input
-from slotreel.errors import ConfigError, DataError
+from slotreel.errors import ConfigError, DataError, UserError
+from slotreel.files import replacing
 from slotreel.inference.predict import predict_video
 from slotreel.interfaces import Backbone, Objective
 from slotreel.report import (
@@ -32,7 +35,6 @@ from slotreel.report import (
     trivial_comparison_rows,
     write_pictures,
     write_report,
-    write_text,
 )
 from slotreel.resume import initialise_from, reconcile, restore, stored_config
 from slotreel.runtime import provenance
@@ -54,23 +56,38 @@ from slotreel.training.run import Run
 log = logging.getLogger(__name__)
 
 
+Command = Callable[[DictConfig], int | None]
+
+
+def _command(function: Command) -> Callable[[DictConfig], None]:
+    """An entry point whose every failure is logged and leaves with a code of its own.
+
+    Exceptions do not leave it, because Hydra's job runner would print its own line and submitit
+    would report success.
+    """
+
+    @functools.wraps(function)
+    def run(cfg: DictConfig) -> None:
+        try:
+            code = function(cfg)
+        except UserError as error:
+            log.error("%s", error)
+            code = 1
+        except Exception:
+            log.error("%s", traceback.format_exc())
+            code = 1
+        if code:
+            sys.exit(code)
+
+    return run
+
+
 # --- train -----------------------------------------------------------------------------------
 
 
-def train(cfg: DictConfig) -> None:
-    """Train, validate, report; leaves with the exit code of a signal that stopped it."""
-    try:
-        code = _train(cfg)
-    except Exception:
-        if "SUBMITIT_EXECUTOR" not in os.environ:
-            raise
-        log.error("%s", traceback.format_exc())  # submitit would report success
-        code = 1
-    if code:
-        sys.exit(code)
-
-
-def _train(cfg: DictConfig) -> int:
+@_command
+def train(cfg: DictConfig) -> int:
+    """Train, validate, report; the exit code is that of a signal that stopped it."""
     started = time.perf_counter()
     hydra = HydraConfig.get()
     world = init_distributed("cuda" if _wants_cuda(cfg) else "cpu")
@@ -132,7 +149,8 @@ def _sinks(cfg: DictConfig, directory: Path, world: World, hydra: Any) -> list[S
 
 def _introduce(run: Run, cfg: DictConfig) -> None:
     """Store the configuration, point runs/latest here, print what is about to be trained."""
-    write_text(run.directory / "config.yaml", run.config)
+    with replacing(run.directory / "config.yaml") as temporary:
+        temporary.write_text(run.config, encoding="utf-8")
     _point_latest(Path(cfg.paths.runs), run.directory)
     log.info("run directory %s, device %s", run.directory, run.device)
     for name, kind, total, trained in parts_table(run.objective):
@@ -213,15 +231,15 @@ def _show(run: Run, text: str, minutes: dict[str, float]) -> None:
         pictures = write_pictures(folder, run.objective, validation, run.image_size, run.device)
         for path in pictures:
             run.logger.media(run.state.step, f"{path.stem}{path.suffix.replace('.', '_')}", path)
-    directory = os.path.relpath(run.directory)
+    directory = min(os.path.relpath(run.directory), str(run.directory), key=len)
     log.info("scores of step %d:\n%s", run.state.step, text)
     _say(
         f"\n{run.state.step} steps in {minutes['wall_minutes']:.1f} minutes "
         f"({minutes['cpu_minutes']:.1f} CPU-minutes). Everything is in {directory}\n\n"
         "Next:\n"
         + (f"  look          open {directory}/media/{pictures[1].name}\n" if pictures else "")
-        + "  your video    ./predict.py checkpoint=runs/latest input=VIDEO.mp4 output=out\n"
-        "  train longer  ./train.py init_from=runs/latest trainer.num_steps="
+        + f"  your video    ./predict.py checkpoint={directory} input=VIDEO.mp4 output=out\n"
+        f"  train longer  ./train.py init_from={directory} trainer.num_steps="
         f"{4 * run.settings.num_steps}"
     )
 
@@ -234,6 +252,7 @@ def _say(text: str) -> None:
 # --- eval and predict ------------------------------------------------------------------------
 
 
+@_command
 def eval(cfg: DictConfig) -> None:
     """Score a checkpoint or a trivial row under named protocols; write scores.json and a table."""
     setup_logging(None, 0)
@@ -244,7 +263,7 @@ def eval(cfg: DictConfig) -> None:
         raise ConfigError("nothing to score on; type validate=moving_shapes (or dataset=…)")
     size = image_size_of(trained)
     label = "checkpoint" if cfg.checkpoint else str(HydraConfig.get().runtime.choices["model"])
-    kind = "last" if objective.trainable else "trivial"
+    kind = "last" if objective.trainable else "oracle" if objective.oracle else "trivial"
     comparisons = []
     for validation in validations:
         if not validation.labelled:
@@ -260,6 +279,7 @@ def eval(cfg: DictConfig) -> None:
     )
 
 
+@_command
 def predict(cfg: DictConfig) -> None:
     """Segment videos: masks, overlay and slots of each into ``output``."""
     setup_logging(None, 0)

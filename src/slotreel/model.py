@@ -123,7 +123,7 @@ class SlotVideoModel(nn.Module):
             recurrent = out.levels["semantic"].slots if "semantic" in out.levels else out.slots
             state = ScanState(seen + 1, recurrent, tokens[:, t], carry, predictor_state)
         assert state is not None, "a clip has at least one frame"
-        stacked = FrameOutput(*tree_map(lambda *xs: torch.stack(xs, dim=1), *map(tuple, frames)))
+        stacked = FrameOutput(*tree_map(_stack, *map(tuple, frames)))
         return ModelOutput(features, tokens, *stacked), state
 
     def _query(
@@ -147,3 +147,9 @@ class SlotVideoModel(nn.Module):
         """Slots (B, T, K, D) -> predictions with B and T folded into the first axis."""
         assert self.decoder is not None, "build makes a decoder for every loss that needs one"
         return self.decoder(slots.flatten(0, 1), grid, **options)
+
+
+def _stack(*frames: Tensor | None) -> Tensor | None:
+    """(B, ...) of each frame -> (B, T, ...); what a part leaves out stays out."""
+    present = [frame for frame in frames if frame is not None]
+    return torch.stack(present, dim=1) if present else None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ import torch
 from slotreel.baselines.rows import trivial_rows
 from slotreel.baselines.trivial import TRIVIAL_ROWS
 from slotreel.data.image_io import write_image
+from slotreel.files import replacing, write_json
 from slotreel.interfaces import Backbone, Objective
 from slotreel.protocols.protocol import ScoreTable
 from slotreel.scores import Comparison, Row, score_table_text, scores_json
@@ -62,19 +61,10 @@ def trivial_comparison_rows(
 def write_report(directory: Path, comparisons: Sequence[Comparison], **facts: Any) -> str:
     """Write scores.json and scores.md into ``directory``; returns the table as text."""
     text = score_table_text(comparisons)
-    directory.mkdir(parents=True, exist_ok=True)
-    write_text(directory / "scores.md", text + "\n")
-    write_text(
-        directory / "scores.json", json.dumps(scores_json(comparisons, **facts), indent=1) + "\n"
-    )
+    with replacing(directory / "scores.md") as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+    write_json(directory / "scores.json", scores_json(comparisons, **facts))
     return text
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that readers see the old one or the whole new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def write_pictures(

@@ -16,6 +16,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 log = logging.getLogger(__name__)
+_OURS = "slotreel"  # name of the handlers set up here
 
 
 class Sink(Protocol):
@@ -38,8 +39,9 @@ def setup_logging(run_dir: Path | None, rank: int) -> None:
     """Console on rank 0 (rich on a terminal), a plain file per rank in the run directory."""
     root = logging.getLogger()
     root.setLevel(logging.INFO)
-    for handler in list(root.handlers):
+    for handler in [h for h in root.handlers if h.name == _OURS]:
         root.removeHandler(handler)
+        handler.close()
     handlers: list[logging.Handler] = []
     if rank == 0:
         if sys.stderr.isatty():
@@ -54,6 +56,7 @@ def setup_logging(run_dir: Path | None, rank: int) -> None:
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         handlers.append(file)
     for handler in handlers:
+        handler.name = _OURS
         root.addHandler(handler)
     logging.captureWarnings(True)
     warnings.filterwarnings("default", module="slotreel")

@@ -16,6 +16,7 @@ import torch
 
 from slotreel import __version__
 from slotreel.errors import CheckpointError, nearest
+from slotreel.files import replacing
 
 log = logging.getLogger(__name__)
 FORMAT = 1
@@ -29,16 +30,12 @@ def checkpoint_path(run_dir: Path, step: int) -> Path:
 
 def save_atomic(path: Path, content: dict[str, Any]) -> None:
     """Write a temporary file, fsync, rename: readers see the old file or the new, never half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        with open(temporary, "wb") as file:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
             torch.save({"format": FORMAT, "version": __version__, **content}, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise CheckpointError(
             f"could not write {path}: {error.strerror or error}; free some space, then resume with "
             f"./train.py resume={path.parent.parent}"

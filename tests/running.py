@@ -1,0 +1,63 @@
+"""Run the entry points in this process: what ``./train.py …`` does, without its five seconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+
+from slotreel import main
+from slotreel.cli import check_groups, quote_path
+
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
+DOUBLES = ROOT / "tests" / "doubles" / "conf"
+TINY = (
+    "debug=tiny",
+    "logger=none",
+    "trainer.trivial_rows=false",
+    "decoder.hidden_dim=16",
+    "dataset.source.num_videos=8",
+    "dataset.validation.moving_shapes.data.num_videos=2",
+)
+
+
+def composed(name: str, *overrides: str, directory: Path | None = None) -> DictConfig:
+    """The configuration a command line gives; Hydra believes it runs in ``directory``."""
+    typed = [quote_path(o) for o in overrides]
+    check_groups(["--config-dir", str(DOUBLES), *typed], CONF)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        path = f"hydra.searchpath=[file://{DOUBLES}]"
+        cfg = compose(name, [*typed, path], return_hydra_config=True)
+    with open_dict(cfg):
+        cfg.hydra.overrides.task = list(overrides)
+        cfg.hydra.runtime.output_dir = str(directory)
+        cfg.hydra.mode = "RUN"
+    HydraConfig.instance().set_config(cfg)
+    task = cfg.copy()
+    with open_dict(task):
+        del task["hydra"]
+    return task
+
+
+def train(directory: Path, *overrides: str, tiny: bool = True) -> Path:
+    """Train into ``directory``; SystemExit carries the exit code of a signal."""
+    base = [*(TINY if tiny else ()), f"paths.runs={directory.parent}"]
+    directory.mkdir(parents=True, exist_ok=True)
+    main.train(composed("train", *base, *overrides, directory=directory))
+    return directory
+
+
+def metrics(directory: Path) -> dict[int, dict[str, Any]]:
+    """metrics.jsonl by step, later lines win."""
+    rows: dict[int, dict[str, Any]] = {}
+    for line in (directory / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        rows.setdefault(row["step"], {}).update(row)
+    return rows

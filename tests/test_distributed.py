@@ -1,0 +1,65 @@
+"""Two processes equal one at the same global batch, and both stop at the same step."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from slotreel.training import checkpoint
+from tests import running
+
+SCRIPT = """
+    import sys, torch
+    from pathlib import Path
+    from tests import running
+    torch.set_num_threads(1)
+    running.train(Path(sys.argv[1]), *sys.argv[2:])
+"""
+
+
+def torchrun(directory: Path, *overrides: str, processes: int = 2) -> None:
+    script = directory.parent / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}",
+         "--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0",
+         str(script), str(directory), *overrides],
+        capture_output=True, text=True, timeout=300, cwd=running.ROOT,
+        env={**os.environ, "PYTHONPATH": str(running.ROOT), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+STEPS = ("trainer.num_steps=4", "trainer.log_every=1", "trainer.save_every=0")
+
+
+def last(directory: Path) -> dict[str, torch.Tensor]:
+    content = checkpoint.read(checkpoint.locate(directory))
+    assert content["step"] == 4
+    return content["objective"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("losses=ss_contrastive", "initializer=gaussian"),
+        ("losses=[feature_rec,token]", "tokenizer=toy", "optim=two_groups"),
+    ],
+    ids=["gathered-contrast-and-noise", "phases"],
+)
+def test_two_processes_equal_one(tmp_path: Path, options: tuple[str, ...]) -> None:
+    one = running.train(tmp_path / "one", *STEPS, *options)
+    torchrun(tmp_path / "two", *STEPS, *options)
+    a, b = last(tmp_path / "one"), last(tmp_path / "two")
+    for name in a:
+        assert torch.allclose(a[name], b[name], atol=2e-5), name
+    rows = [running.metrics(d) for d in (one, tmp_path / "two")]
+    assert rows[0][1]["train/loss"] == pytest.approx(rows[1][1]["train/loss"], rel=1e-5)
+    key = "val/moving_shapes/discovery/fg_ari_video"
+    assert rows[0][4][key] == pytest.approx(rows[1][4][key], abs=0.02)

@@ -6,17 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as tvf
+from torch.nn import functional as F
 
 from slotreel.errors import ConfigError, nearest
 from slotreel.types import RawClip
 
-INTERPOLATIONS = {
-    "nearest": InterpolationMode.NEAREST_EXACT,
-    "bilinear": InterpolationMode.BILINEAR,
-    "bicubic": InterpolationMode.BICUBIC,
-}
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
 class Window(NamedTuple):
@@ -40,15 +35,30 @@ def parse_size(size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
     return pair[0], pair[1]
 
 
-def parse_interpolation(name: str) -> InterpolationMode:
-    """Name -> torchvision's mode.
+def parse_interpolation(name: str) -> str:
+    """The name, if there is such an interpolation.
 
     Raises:
         ConfigError: unknown name.
     """
     if name not in INTERPOLATIONS:
         raise ConfigError(f"interpolation={name}: {nearest(name, INTERPOLATIONS)}")
-    return INTERPOLATIONS[name]
+    return name
+
+
+def resize_frames(
+    video: np.ndarray, size: tuple[int, int], interpolation: str, antialias: bool
+) -> np.ndarray:
+    """Frames uint8 (T, H, W, 3) -> uint8 (T, *size, 3); pixel centres are aligned.
+
+    ``antialias`` has no meaning for nearest and is not looked at there.
+    """
+    pixels = torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2)
+    if interpolation == "nearest":
+        pixels = F.interpolate(pixels, size, mode="nearest-exact")
+    else:
+        pixels = F.interpolate(pixels, size, mode=interpolation, antialias=antialias)
+    return pixels.permute(0, 2, 3, 1).numpy()
 
 
 def nearest_resize(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -99,7 +109,7 @@ def cut_and_scale(
     clip: RawClip,
     window: Window | None,
     size: tuple[int, int] | None,
-    interpolation: InterpolationMode,
+    interpolation: str,
     antialias: bool,
     what: str,
 ) -> RawClip:
@@ -121,8 +131,6 @@ def cut_and_scale(
         video = video[:, rows, columns]
         labels = None if labels is None else labels[:, rows, columns]
     if size is not None and video.shape[1:3] != size:
-        pixels = torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2)
-        pixels = tvf.resize(pixels, list(size), interpolation=interpolation, antialias=antialias)
-        video = pixels.permute(0, 2, 3, 1).numpy()
+        video = resize_frames(video, size, interpolation, antialias)
         labels = None if labels is None else nearest_resize(labels, size)
     return RawClip(video, labels, clip.frames, move_hints(clip.hints, frame, window, what))

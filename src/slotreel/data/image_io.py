@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.io import ImageReadMode, decode_image, read_file
 
 from slotreel.errors import DataError
 
@@ -25,8 +24,10 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         DataError: the file is missing, empty or damaged.
     """
     try:
-        pixels = decode_image(read_file(os.fspath(path)), mode=ImageReadMode.RGB)
-    except RuntimeError:
+        from torchvision import io  # here, because it takes seconds and not all data needs it
+
+        pixels = io.decode_image(io.read_file(os.fspath(path)), mode=io.ImageReadMode.RGB)
+    except (RuntimeError, ImportError, AttributeError):  # 0.29 announces the end of its decoders
         return _read_with_pil(path)
     if pixels.dtype != torch.uint8:
         return _read_with_pil(path)
@@ -36,6 +37,8 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 def _read_with_pil(path: str | os.PathLike[str]) -> np.ndarray:
     try:
         with Image.open(path) as image:
+            if image.mode.startswith("I"):  # 16 bits of grey, which PIL would cut off at 255
+                return np.repeat((np.array(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
             return np.array(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"cannot read the picture {path}: {_reason(path, error)}") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import signal
+import atexit
+import multiprocessing
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from slotreel.data.clips import TrainingClips
 from slotreel.data.sampler import GlobalBatches, SampleKey
+from slotreel.data.workers import WorkerGuard
 from slotreel.errors import DataError, UserError
 from slotreel.types import Batch, FrameFeatures, Sample
 
@@ -88,11 +90,16 @@ class TrainingLoader:
         UserError: what reading a clip raised, from a worker or not, without the worker's traceback.
     """
 
-    def __init__(self, loader: DataLoader[Sample | UserError]) -> None:
-        self._loader = loader
+    def __init__(
+        self, loader: DataLoader[Sample | UserError], guard: WorkerGuard | None = None
+    ) -> None:
+        self._loader, self._guard = loader, guard
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._loader:
+        batches = iter(self._loader)
+        if self._guard is not None:  # after torch's own exit hooks, hence run before them
+            atexit.register(self._guard.close)
+        for batch in batches:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
@@ -127,18 +134,19 @@ def training_loader(
         ConfigError: the batch cannot be shared out evenly.
     """
     batches = GlobalBatches(len(clips), batch_size, seed, rank, world_size, start_step)
-    return TrainingLoader(
-        DataLoader(
-            _Shielded(clips),
-            batch_sampler=batches,
-            num_workers=num_workers,
-            collate_fn=_collate_or_error,
-            pin_memory=torch.device(device).type == "cuda",
-            persistent_workers=num_workers > 0,
-            multiprocessing_context="spawn" if num_workers else None,
-            worker_init_fn=_prepare_worker,
-        )
+    context = multiprocessing.get_context("spawn") if num_workers else None
+    guard = WorkerGuard(context, num_workers) if context else None
+    loader = DataLoader(
+        _Shielded(clips),
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=_collate_or_error,
+        pin_memory=torch.device(device).type == "cuda",
+        persistent_workers=num_workers > 0,
+        multiprocessing_context=context,
+        worker_init_fn=guard,
     )
+    return TrainingLoader(loader, guard)
 
 
 class _Shielded(Dataset[Sample | UserError]):
@@ -164,13 +172,3 @@ def _collate_or_error(samples: list[Sample | UserError]) -> Batch | UserError:
         return collate(good)
     except UserError as error:
         return error.with_traceback(None)
-
-
-def _ignore(signum: int, frame: object) -> None:
-    """The main process decides what a signal means; workers end when it does."""
-
-
-def _prepare_worker(worker: int) -> None:
-    torch.set_num_threads(1)
-    for name in ("SIGINT", "SIGTERM", "SIGUSR2"):
-        signal.signal(getattr(signal, name), _ignore)

@@ -24,7 +24,7 @@ from slotreel.data.geometry import (
 from slotreel.errors import ConfigError, DataError
 from slotreel.types import RawClip
 
-_PLAIN = parse_interpolation("bilinear")
+_PLAIN = "bilinear"  # of windows, which are not scaled
 
 
 class Resize:

@@ -12,7 +12,7 @@ import numpy as np
 from slotreel.data.files import find_videos, is_video, pictures, visible
 from slotreel.data.image_io import IGNORE, image_size, read_image, read_labels
 from slotreel.data.video_io import VideoIndex, VideoReader, scan_video
-from slotreel.errors import ConfigError, DataError, nearest
+from slotreel.errors import ConfigError, DataError
 from slotreel.interfaces import VideoSource
 from slotreel.noise import seed_of
 from slotreel.types import RawClip, VideoInfo
@@ -62,7 +62,7 @@ class FolderVideos(VideoSource):
         binary: bool = False,
     ) -> None:
         if split not in SPLITS:
-            raise ConfigError(f"dataset split={split}: {nearest(split, SPLITS)}")
+            raise ConfigError(f"split={split}: choose one of: {', '.join(SPLITS)}")
         if not 0 < validation_fraction < 1:
             raise ConfigError(
                 f"validation_fraction={validation_fraction}: expected a share between 0 and 1"

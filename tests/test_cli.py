@@ -86,9 +86,7 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
         build_settings(cfg, World(0, 3, 0))
 
 
-def test_a_trivial_row_cannot_be_trained(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_trivial_row_cannot_be_trained(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         running.train(tmp_path / "run", "model=blocks")
     assert stop.value.code == 1

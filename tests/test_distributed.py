@@ -48,7 +48,7 @@ def last(directory: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     "options",
     [
-        ("losses=ss_contrastive", "initializer=gaussian"),
+        ("losses=ss_contrastive", "initializer=gaussian", "optim=sgd"),
         ("losses=[feature_rec,token]", "tokenizer=toy", "optim=two_groups"),
     ],
     ids=["gathered-contrast-and-noise", "phases"],

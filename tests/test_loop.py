@@ -1,4 +1,4 @@
-"""The loop on real runs: resume, signals, accumulation, phases, non-finite losses, golden losses."""
+"""The loop on real runs: resume, signals, accumulation, non-finite and golden losses."""
 
 from __future__ import annotations
 
@@ -248,3 +248,23 @@ def test_a_full_disk_keeps_the_old_checkpoint(
     monkeypatch.undo()
     assert checkpoint.read(path)["step"] == 1
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_clone_starts_anew_with_the_configuration_of_another_run(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    run = running.train(tmp_path / "run", f"clone={undisturbed}", "seed=7", tiny=False)
+    text = (run / "config.yaml").read_text()
+    assert "seed: 7" in text
+    assert "num_steps: 6" in text
+    assert not torch.equal(
+        weights(run, 6)["objective"]["model.initializer.slots"],
+        weights(undisturbed, 6)["objective"]["model.initializer.slots"],
+    )
+
+
+def test_init_from_takes_weights_only(undisturbed: Path, tmp_path: Path) -> None:
+    run = running.train(tmp_path / "run", *FEW, f"init_from={undisturbed}", "seed=3")
+    first = [running.metrics(d)[1]["train/loss"] for d in (undisturbed, run)]
+    assert first[1] < first[0]
+    assert checkpoint.read(checkpoint.locate(run))["step"] == 6

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from slotreel.backbones.tiny_vit import TinyViT, shipped_weights
+from slotreel.data.sources.mixed import MixedVideos
 from slotreel.data.sources.moving_shapes import MovingShapes
 from slotreel.errors import CheckpointError, ConfigError
 from slotreel.noise import Noise
@@ -138,7 +139,7 @@ def test_experiment_trains_and_exports(tmp_path: Path, capsys: pytest.CaptureFix
     small = (
         "experiment=tiny_vit", "backbone.width=32", "backbone.depth=2", "image_size=32",
         "trainer.num_steps=3", "trainer.batch_size=4", "trainer.num_workers=0",
-        "dataset.source.num_videos=8",
+        "dataset.num_videos=8",
     )  # fmt: skip
     run = running.train(tmp_path / "run", *small, tiny=False)
     out = tmp_path / "weights" / "small.safetensors"
@@ -164,6 +165,23 @@ def test_export_refuses_what_it_cannot_use(
     assert list(cut) == ["embed.weight"]
     assert export_backbone.main([str(tmp_path), str(tmp_path / "w.pt")]) == 1
     assert "end in .safetensors" in capsys.readouterr().err
+
+
+def test_mixed_videos_come_from_each_source_in_turn() -> None:
+    easy, hard = MovingShapes(level="easy", num_videos=3), MovingShapes(level="hard", num_videos=5)
+    mixed = MixedVideos(sources=[easy, hard])
+    assert len(mixed) == 6
+    assert len({mixed.info(i).id for i in range(6)}) == 6
+    for index, source in ((2, easy), (3, hard)):
+        clip = mixed.read(index, [4, 1])
+        assert (clip.video == source.read(1, [4, 1]).video).all()
+        assert clip.frames.tolist() == [4, 1]
+        assert clip.labels is None
+        assert clip.hints == {}
+    with pytest.raises(IndexError):
+        mixed.read(6, [0])
+    with pytest.raises(ConfigError, match="sources is empty"):
+        MixedVideos(sources=[])
 
 
 def test_shipped_weights_are_those_the_readme_describes() -> None:

@@ -43,7 +43,7 @@ def make(cfg: Any) -> Callable[..., Any]:
 
 def image_size_of(cfg: DictConfig) -> tuple[int, int]:
     """``image_size`` as (H, W)."""
-    size = OmegaConf.to_container(cfg).get("image_size")  # type: ignore[union-attr]
+    size = cfg.image_size
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
@@ -58,7 +58,7 @@ def build_objective(cfg: DictConfig, world: World | None = None) -> Objective:
     """
     world = world or World()
     torch.manual_seed(seed_of(cfg.seed, "parameters"))
-    wanted = inspect.signature(get_class(cfg.model["_target_"]).__init__).parameters
+    wanted = inspect.signature(get_class(cfg.model["_target_"])).parameters
     facts: dict[str, Any] = {
         "gather": gather_with_gradient,
         "noise": Noise(cfg.seed, rank=world.rank, world_size=world.size),
@@ -246,9 +246,13 @@ def build_settings(cfg: DictConfig, world: World) -> TrainerSettings:
 
 
 def build_run(
-    cfg: DictConfig, world: World, device: torch.device, directory: Path, sinks: list[Sink]
+    cfg: DictConfig,
+    world: World,
+    device: torch.device,
+    directory: Path,
+    sinks: Callable[[], list[Sink]],
 ) -> Run:
-    """Everything the loop works on.
+    """Everything the loop works on; ``sinks`` is called last, when all parts fit.
 
     Raises:
         ConfigError: something does not fit; DataError: data is missing or damaged.
@@ -303,7 +307,7 @@ def build_run(
         batches=lambda step: loader(start_step=step),
         augment=lambda batch, step: augment_batch(batch, augmentations, cfg.seed, step),
         validations=validations,
-        logger=RunLogger(directory, sinks, enabled=world.is_main, num_steps=settings.num_steps),
+        logger=RunLogger(directory, sinks(), enabled=world.is_main, num_steps=settings.num_steps),
         config=OmegaConf.to_yaml(cfg, resolve=True),
     )
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from slotreel.errors import ConfigError, UserError, nearest
 
-PATH_KEYS = ("resume", "init_from", "checkpoint", "input", "output", "hydra.run.dir")
+PATH_KEYS = ("resume", "init_from", "clone", "checkpoint", "input", "output", "hydra.run.dir")
 PATH_PREFIXES = ("paths.",)
 PATH_SUFFIXES = (".root", ".weights", ".path")
 _OVERRIDE = re.compile(
@@ -161,7 +161,7 @@ def known_keys(conf: Path, name: str) -> list[str]:
         cfg = compose(name)
 
     def walk(node: DictConfig, prefix: str) -> Iterable[str]:
-        for key in node:
+        for key in map(str, node):
             value = node._get_node(key)
             yield f"{prefix}{key}"
             if isinstance(value, DictConfig) and not value._is_none():

@@ -9,7 +9,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def ensure_environment() -> None:
-    """Restart with ``.venv/bin/python`` if this interpreter lacks slotreel or its packages."""
+    """Restart with ``.venv/bin/python`` if this interpreter lacks slotreel or its packages.
+
+    Also asks OpenMP not to spin while it waits: on a busy machine spinning threads starve each
+    other (a step of the default run took 290 ms instead of 92 ms on two shared cores).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if all(find_spec(name) for name in ("slotreel", "hydra", "torch")):
         return
     python = ROOT / ".venv" / "bin" / "python"

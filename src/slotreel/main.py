@@ -36,7 +36,7 @@ from slotreel.report import (
     write_pictures,
     write_report,
 )
-from slotreel.resume import initialise_from, reconcile, restore, stored_config
+from slotreel.resume import cloned, initialise_from, reconcile, restore, stored_config
 from slotreel.runtime import provenance
 from slotreel.runtime.distributed import (
     World,
@@ -96,7 +96,7 @@ def train(cfg: DictConfig) -> int:
         directory = Path(share_object(str(Path(hydra.runtime.output_dir).resolve())))
         setup_logging(directory, world.rank)
         cfg, resuming = _settle(cfg, directory, list(hydra.overrides.task))
-        run = build_run(cfg, world, device, directory, _sinks(cfg, directory, world, hydra))
+        run = build_run(cfg, world, device, directory, lambda: _sinks(cfg, directory, world, hydra))
         if world.is_main:
             _introduce(run, cfg)
         if resuming:
@@ -127,6 +127,8 @@ def _settle(cfg: DictConfig, directory: Path, overrides: list[str]) -> tuple[Dic
             raise ConfigError(
                 f"resume={cfg.resume}: no run with a checkpoint there; start one without resume="
             )
+        if cfg.clone:
+            cfg = cloned(cfg, Path(cfg.clone), overrides)
         return cfg, False
     typed = overrides if cfg.resume else None
     return reconcile(cfg, stored, typed), True
@@ -153,6 +155,11 @@ def _introduce(run: Run, cfg: DictConfig) -> None:
         temporary.write_text(run.config, encoding="utf-8")
     _point_latest(Path(cfg.paths.runs), run.directory)
     log.info("run directory %s, device %s", run.directory, run.device)
+    gpus = torch.cuda.device_count()
+    if run.device.type == "cuda" and run.world.size < gpus:
+        log.info(
+            "%d GPUs are here; use them all: torchrun --nproc_per_node=%d train.py", gpus, gpus
+        )
     for name, kind, total, trained in parts_table(run.objective):
         log.info("  %-12s %-24s %10d parameters, %10d trained", name, kind, total, trained)
 
@@ -179,7 +186,9 @@ def _finish(run: Run, cfg: DictConfig, started: float) -> None:
             table = tables[validation.name]
             rows = [Row("this run", "last", table, run.state.step), *_best_row(run, validation)]
             trivial = _trivial(cfg, run.objective, validation, run.image_size, run.device)
-            run.logger.log(run.state.step, flat_scores(rows[0], trivial))
+            values = flat_scores(rows[0], trivial)
+            run.logger.log(run.state.step, values)
+            run.logger.summary({f"last/{key}": value for key, value in values.items()})
             source = run.objective.mask_source(validation.protocol.masks)
             comparisons.append(Comparison([*trivial, *rows], cfg.num_slots, source))
         minutes = {

@@ -57,6 +57,9 @@ class SlotVideoModel(nn.Module):
         want: optional fields of FrameFeatures that some part uses.
     """
 
+    decoder: Decoder | None
+    tokenizer: Tokenizer | None
+
     def __init__(
         self,
         *,
@@ -73,8 +76,7 @@ class SlotVideoModel(nn.Module):
         super().__init__()
         self.backbone, self.projector = backbone, projector
         self.initializer, self.grouper, self.predictor = initializer, grouper, predictor
-        self.decoder: Decoder | None = decoder
-        self.tokenizer: Tokenizer | None = tokenizer
+        self.decoder, self.tokenizer = decoder, tokenizer
         self.heads = nn.ModuleDict(heads or {})
         self.want = want
 

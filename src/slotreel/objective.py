@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from slotreel.errors import ConfigError
-from slotreel.interfaces import Loss, Objective, StepContext, Stream, TokenizerOutput
+from slotreel.interfaces import Loss, Objective, Part, StepContext, Stream, TokenizerOutput
 from slotreel.model import ScanState, SlotVideoModel
 from slotreel.noise import Noise
 from slotreel.types import (
@@ -106,9 +106,11 @@ class SlotObjective(Objective):
             return self.ema(view, batch.hints, noise.child("teacher"))
 
     def _tokenize(self, batch: Batch, progress: Progress, noise: Noise) -> TokenizerOutput | None:
-        if self.model.tokenizer is None:
+        tokenizer = self.model.tokenizer
+        if tokenizer is None:
             return None
-        return self.model.tokenizer(batch.views[0], progress, noise.child("tokenizer"))
+        tokens: TokenizerOutput = tokenizer(batch.views[0], progress, noise.child("tokenizer"))
+        return tokens
 
     def stream(self, video: VideoInfo, *, masks: MaskSource = "auto") -> Stream:
         """Start a video; draws depend on the seed and the video's id only."""
@@ -146,7 +148,7 @@ class SlotObjective(Objective):
         return [
             Phase(step, {f"model.{name}.{glob}": value for glob, value in trainable.items()})
             for name, part in self.model.named_children()
-            if hasattr(part, "phases")
+            if isinstance(part, Part)
             for step, trainable in part.phases()
         ]
 

@@ -74,6 +74,24 @@ def reconcile(cfg: DictConfig, stored: DictConfig, overrides: list[str] | None) 
     return merged
 
 
+def cloned(cfg: DictConfig, directory: Path, overrides: list[str]) -> DictConfig:
+    """The configuration of another run with what was typed on top (``clone=RUN``).
+
+    Raises:
+        CheckpointError: there is no run at ``directory``.
+    """
+    path = directory / "config.yaml"
+    if not path.is_file():
+        raise CheckpointError(f"clone={directory}: there is no config.yaml; pass a run directory")
+    copy = _as_dict(OmegaConf.load(path))
+    for override in [*overrides, "paths="]:
+        key = override.lstrip("+~").partition("=")[0]
+        value = OmegaConf.select(cfg, key)
+        if key != "clone":
+            OmegaConf.update(copy, key, value, merge=False, force_add=True)
+    return copy
+
+
 def _under(key: str, prefixes: Any) -> bool:
     return any(key == prefix or key.startswith(prefix + ".") for prefix in prefixes)
 

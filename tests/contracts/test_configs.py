@@ -30,7 +30,9 @@ def check_arguments(cfg: DictConfig) -> None:
         target = get_object(node["_target_"])
         known = inspect.signature(target).parameters
         extra = [
-            k for k in node if not k.startswith("_") and k not in known  # type: ignore[union-attr]
+            k
+            for k in node
+            if not k.startswith("_") and k not in known  # type: ignore[union-attr]
         ]
         open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
         assert not extra or open_ended, f"{node['_target_']} takes no {extra}"

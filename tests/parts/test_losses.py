@@ -31,7 +31,10 @@ def test_option_builds_with_its_yaml(option):
 
 def test_the_published_set_names_its_two_terms():
     text = yaml.safe_load((CONF / "losses" / "ss_contrastive.yaml").read_text())
-    assert text == {"defaults": ["feature_rec", "slot_contrast", "_self_"]}
+    assert text == {
+        "defaults": ["feature_rec", "slot_contrast", "_self_"],
+        "slot_contrast": {"weight": 0.5},
+    }
 
 
 def test_needs():

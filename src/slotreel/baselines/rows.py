@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from slotreel.baselines.trivial import Blocks, ForegroundOracle, OneSlot, RandomLabels
 from slotreel.baselines.video_kmeans import FeatureKmeans, RgbKmeans
 from slotreel.interfaces import Backbone, Objective
@@ -9,7 +11,7 @@ from slotreel.interfaces import Backbone, Objective
 
 def trivial_rows(num_slots: int, seed: int, backbone: Backbone | None) -> dict[str, Objective]:
     """Objectives by ``model=`` name, with the run's K; features only where there is a backbone."""
-    simple = {
+    simple: dict[str, Callable[..., Objective]] = {
         "one_slot": OneSlot,
         "random": RandomLabels,
         "fg_bg": ForegroundOracle,

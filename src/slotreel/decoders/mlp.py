@@ -30,6 +30,7 @@ class MLPDecoder(Decoder):
         targets: what to predict.
         hidden_dim: width of the hidden layers; published 1024.
         num_layers: hidden layers; published 3.
+        position_std: spread of the position table at the start; null = slot_dim**-0.5 (published).
 
     Shapes: slots (B, K, D) -> pred {name: (B, h*w, width)}, masks (B, K, h*w), on the grid asked
         for: at others than the training grid positions are resized (bicubic, anti-aliased).
@@ -44,13 +45,15 @@ class MLPDecoder(Decoder):
         targets: Mapping[str, Target],
         hidden_dim: int = 1024,
         num_layers: int = 3,
+        position_std: float | None = None,
     ) -> None:
         super().__init__()
         at_least("decoder.hidden_dim", hidden_dim, 1, 1024)
         at_least("decoder.num_layers", num_layers, 1, 3)
         self.trained_at, self.num_layers = dims.grid, num_layers
         cells = dims.grid[0] * dims.grid[1]
-        self.position = nn.Parameter(torch.randn(1, cells, dims.slot) * dims.slot**-0.5)
+        spread = dims.slot**-0.5 if position_std is None else position_std
+        self.position = nn.Parameter(torch.randn(1, cells, dims.slot) * spread)
         self.first = nn.Linear(dims.slot, hidden_dim)
         nn.init.zeros_(self.first.bias)
         self.others = mlp([hidden_dim] * num_layers) if num_layers > 1 else nn.Identity()

@@ -20,11 +20,14 @@ class GridMLP(Projector):
     """Adds each cell's position to its token, then LayerNorm, Linear, ReLU, Linear.
 
     Source: Kipf et al. 2022 (SAVi), appendix, position embedding of the encoder.
-    Differs: the last Linear ends in slot width instead of feature width; ``learned`` is not SAVi's.
+    Differs: the last Linear ends in slot width instead of feature width; ``learned`` and
+    ``embed_dim`` are not SAVi's.
 
     Args:
         dims: feature and slot widths, training grid.
         hidden_dim: width between the two Linears; SAVi 64.
+        embed_dim: width of a Linear before everything else, so that LayerNorm cannot hide what all
+            channels of a token share (the brightness of a patch of pixels); null has none.
         position: ``linear`` maps (row, column) in [-1, 1] with one Linear; ``learned`` is a table
             at the training grid, resized with anti-aliased bicubic at others.
 
@@ -34,7 +37,13 @@ class GridMLP(Projector):
         ConfigError: an unknown position, a hidden_dim that is not positive.
     """
 
-    def __init__(self, dims: Dims, hidden_dim: int = 64, position: Position = "linear") -> None:
+    def __init__(
+        self,
+        dims: Dims,
+        hidden_dim: int = 64,
+        embed_dim: int | None = None,
+        position: Position = "linear",
+    ) -> None:
         super().__init__()
         if position not in get_args(Position):
             raise ConfigError(
@@ -46,17 +55,19 @@ class GridMLP(Projector):
                 "type projector.hidden_dim=64"
             )
         self.trained_at = dims.grid
+        self.embed = None if embed_dim is None else nn.Linear(dims.feature, embed_dim)
+        width = dims.feature if embed_dim is None else embed_dim
         self.position: nn.Linear | None = None
         self.table: nn.Parameter | None = None
         if position == "linear":
-            self.position = nn.Linear(2, dims.feature)
+            self.position = nn.Linear(2, width)
         else:
             cells = dims.grid[0] * dims.grid[1]
-            self.table = nn.Parameter(torch.empty(1, cells, dims.feature))
+            self.table = nn.Parameter(torch.empty(1, cells, width))
             nn.init.trunc_normal_(self.table, std=0.02)
         self.mlp = nn.Sequential(
-            nn.LayerNorm(dims.feature, eps=1e-6),
-            nn.Linear(dims.feature, hidden_dim),
+            nn.LayerNorm(width, eps=1e-6),
+            nn.Linear(width, hidden_dim),
             nn.ReLU(),
             nn.Linear(hidden_dim, dims.slot),
         )
@@ -67,7 +78,7 @@ class GridMLP(Projector):
 
     def forward(self, features: FrameFeatures) -> Tensor:
         """Features -> tokens of slot width."""
-        tokens = features.tokens
+        tokens = features.tokens if self.embed is None else self.embed(features.tokens)
         if self.position is not None:
             place = self.position(coordinate_grid(features.grid, like=self.position.weight))
         else:

@@ -143,6 +143,21 @@ def gather_with_gradient(x: Tensor) -> Tensor:
     """
     if not dist.is_initialized():
         return x
-    from torch.distributed.nn.functional import all_gather
+    gathered: Tensor = _Gather.apply(x)
+    return gathered
 
-    return torch.cat(all_gather(x))
+
+class _Gather(torch.autograd.Function):
+    """All-gather along axis 0 whose backward is the sum over ranks of this rank's part."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous()
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()].clone()

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -152,7 +152,7 @@ class WandbSink:
         self,
         *,
         project: str,
-        mode: str,
+        mode: Literal["auto", "online", "offline"],
         group: str | None,
         tags: list[str],
         init_timeout_s: float,
@@ -169,7 +169,7 @@ class WandbSink:
 
         if mode == "auto":
             mode = "online" if _has_login() else "offline"
-        arguments = dict(
+        arguments: dict[str, Any] = dict(
             project=project, group=group, tags=tags, config=config, name=name, job_type=job_type,
             id=run_id(run_dir), dir=str(run_dir), resume="allow",
         )  # fmt: skip

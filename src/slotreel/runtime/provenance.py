@@ -11,7 +11,9 @@ ROOT = Path(__file__).resolve().parents[3]
 _NOT_PART_OF_A_VARIANT = ("seed", "name", "resume", "logger", "paths", "hydra")
 
 
-def describe(choices: dict[str, Any], overrides: list[str], config: dict[str, Any]) -> dict[str, Any]:
+def describe(
+    choices: dict[str, Any], overrides: list[str], config: dict[str, Any]
+) -> dict[str, Any]:
     """Flat facts for comparing runs.
 
     ``choice/<group>`` is the option of each group, ``variant`` what was typed without the seed: the

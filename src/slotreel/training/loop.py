@@ -264,6 +264,7 @@ class _Recent:
         seconds = (time.perf_counter() - self.started) / self.steps
         values["perf/step_ms"] = 1000 * seconds
         values["perf/data_ms"] = 1000 * self.data_s / self.steps
+        values["clips_seen"] = run.state.step * run.settings.batch_size
         values["perf/clips_s"] = run.settings.batch_size / seconds
         if run.device.type == "cuda":
             values["perf/peak_gb"] = torch.cuda.max_memory_allocated() / 1e9

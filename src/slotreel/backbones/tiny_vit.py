@@ -126,16 +126,21 @@ class TinyViT(Backbone):
         grid = self.grid((video.shape[-2], video.shape[-1]))
 
         def encode(frames: Tensor) -> dict[str, Tensor]:
-            return self._encode(frames, grid, "keys" in want)
+            return self.encode_tokens(self.embed_patches(frames), keys="keys" in want)
 
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            out = in_chunks(encode, self.normalise(video), self.frames_per_call)
+            out = in_chunks(encode, video, self.frames_per_call)
         return FrameFeatures(out["tokens"], grid, keys=out.get("keys"))
 
-    def _encode(self, frames: Tensor, grid: tuple[int, int], keys: bool) -> dict[str, Tensor]:
-        x = self.embed(frames).flatten(2).transpose(1, 2)  # (n, h*w, E)
+    def embed_patches(self, frames: Tensor) -> Tensor:
+        """Frames (n, 3, H, W) in [0, 1] -> patches with their positions (n, h*w, E)."""
+        grid = self.grid((frames.shape[-2], frames.shape[-1]))
+        x = self.embed(self.normalise(frames)).flatten(2).transpose(1, 2)
         position = sincos((cell_centres(grid, like=x) + 1) * (CELLS / 2), self.feature_width)
-        x = x + position.to(x.dtype)
+        return x + position.to(x.dtype)
+
+    def encode_tokens(self, x: Tensor, keys: bool = False) -> dict[str, Tensor]:
+        """Embedded patches (n, M, E), all of a frame or some -> tokens, and keys if asked for."""
         out: dict[str, Tensor] = {}
         for i, block in enumerate(self.blocks):
             if keys and i == len(self.blocks) - 1:

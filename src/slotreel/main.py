@@ -301,7 +301,7 @@ def predict(cfg: DictConfig) -> None:
     objective, trained, _ = _load(cfg)
     objective.to(device)
     for video in open_input(cfg.input):
-        folder = predict_video(
+        written = predict_video(
             objective,
             video.frames,
             video.info,
@@ -312,7 +312,7 @@ def predict(cfg: DictConfig) -> None:
             chunk=cfg.chunk,
             fps=video.fps or cfg.fps,
         )
-        log.info("%s: %d frames -> %s", video.info.id, video.info.num_frames, folder)
+        log.info("%s: %d frames -> %s", video.name, written.num_frames, written.folder)
 
 
 def _load(cfg: DictConfig) -> tuple[Objective, DictConfig, dict[str, Any]]:

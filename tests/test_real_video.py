@@ -1,0 +1,86 @@
+"""Real DAVIS frames and a real clip, through training, validation and prediction."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from slotreel import main
+from slotreel.training import checkpoint
+from tests import running
+
+DATA = running.ROOT / "tests" / "data"
+SMALL = (
+    "logger=none", "trainer.num_steps=2", "trainer.batch_size=2", "trainer.log_every=1",
+    "trainer.num_workers=0", "trainer.trivial_rows=false", "clip_length=2", "image_size=64",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def davis_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return running.train(
+        tmp_path_factory.mktemp("davis") / "run", "dataset=davis2016", f"paths.data={DATA}",
+        "backbone=timm_vit", "backbone.model=vit_tiny_patch16_224", "backbone.pretrained=false",
+        "+backbone.model_args.depth=2", *SMALL, tiny=False,
+    )  # fmt: skip
+
+
+def test_davis_is_scored_with_every_metric(davis_run: Path) -> None:
+    scores = json.loads((davis_run / "scores.json").read_text())
+    (row,) = scores["sets"]["davis2016"]["vos"]["rows"]
+    assert {"jf", "j", "f", "fg_ari_video", "mbo_video"} <= row["means"].keys()
+    assert set(row["videos"]) == set((DATA / "davis/ImageSets/2016/val.txt").read_text().split())
+
+
+def test_a_clip_becomes_masks_overlay_and_slots(davis_run: Path, tmp_path: Path) -> None:
+    clip = next((DATA / "clips").glob("*.mp4"))
+    odd = tmp_path / "my video (1).mp4"
+    shutil.copy(clip, odd)
+    command = [f"checkpoint={davis_run}", f"input={odd}", f"output={tmp_path / 'out'}"]
+    main.predict(running.composed("predict", *command))
+    folder = tmp_path / "out" / "my video (1)"
+    assert len(list(folder.glob("masks/*.png"))) == 12
+    assert (folder / "overlay.mp4").stat().st_size > 1000
+    assert list(folder.glob("slots/*.npz"))
+
+
+def test_a_folder_without_masks_trains_and_keeps_the_lowest_loss(tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    shutil.copytree(DATA / "davis" / "JPEGImages" / "480p", videos)
+    run = running.train(
+        tmp_path / "run", "dataset=folder", f"paths.data={videos}", *SMALL, tiny=False
+    )
+    best = checkpoint.read(run / "checkpoints" / "best.pt")["best"]
+    assert best[0] == pytest.approx(running.metrics(run)[2]["train/loss"])
+    assert list((run / "media").glob("*.png"))
+
+
+def test_a_damaged_frame_stops_with_file_and_reason(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    videos = tmp_path / "videos"
+    shutil.copytree(DATA / "davis" / "JPEGImages" / "480p", videos)
+    for frame in videos.rglob("*.jpg"):
+        frame.write_bytes(frame.read_bytes()[:200])
+    with pytest.raises(SystemExit):
+        running.train(
+            tmp_path / "run", "dataset=folder", f"paths.data={videos}", *SMALL, tiny=False
+        )
+    said = capfd.readouterr().err
+    assert ".jpg" in said
+    assert "Traceback" not in said
+
+
+def test_eval_runs_a_trivial_row_in_place_of_a_checkpoint(tmp_path: Path) -> None:
+    command = [
+        "model=blocks", "validate=davis2016", f"paths.data={DATA}", "trivial_rows=false",
+        f"output={tmp_path}",
+    ]  # fmt: skip
+    main.eval(running.composed("eval", *command))
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    (row,) = scores["sets"]["davis2016"]["vos"]["rows"]
+    assert row["label"] == "blocks"
+    assert 0 < row["means"]["jf"] < 0.5

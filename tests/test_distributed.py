@@ -49,7 +49,10 @@ def last(directory: Path) -> dict[str, torch.Tensor]:
     "options",
     [
         ("losses=ss_contrastive", "initializer=gaussian", "optim=sgd"),
-        ("losses=[feature_rec,token]", "tokenizer=toy", "optim=two_groups"),
+        pytest.param(
+            ("losses=[feature_rec,token]", "tokenizer=toy", "optim=two_groups"),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["gathered-contrast-and-noise", "phases"],
 )

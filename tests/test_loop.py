@@ -128,7 +128,7 @@ def test_resume_refuses_another_configuration(
 ) -> None:
     with pytest.raises(SystemExit):
         running.train(undisturbed, *FEW, f"resume={undisturbed}", "optim.groups.all.lr=0.5")
-    assert "optim.groups.all.lr: 0.001 -> 0.5" in capfd.readouterr().err
+    assert "optim.groups.all.lr: 0.002 -> 0.5" in capfd.readouterr().err
 
 
 def test_resume_alone_restores_the_stored_configuration(undisturbed: Path) -> None:
@@ -264,7 +264,7 @@ def test_clone_starts_anew_with_the_configuration_of_another_run(
 
 
 def test_init_from_takes_weights_only(undisturbed: Path, tmp_path: Path) -> None:
-    run = running.train(tmp_path / "run", *FEW, f"init_from={undisturbed}", "seed=3")
+    run = running.train(tmp_path / "run", *FEW, f"init_from={undisturbed}")
     first = [running.metrics(d)[1]["train/loss"] for d in (undisturbed, run)]
     assert first[1] < first[0]
     assert checkpoint.read(checkpoint.locate(run))["step"] == 6

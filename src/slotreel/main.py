@@ -40,7 +40,6 @@ from slotreel.resume import cloned, initialise_from, reconcile, restore, stored_
 from slotreel.runtime import provenance
 from slotreel.runtime.distributed import (
     World,
-    barrier,
     choose_device,
     close_distributed,
     init_distributed,
@@ -176,7 +175,7 @@ def _point_latest(runs: Path, directory: Path) -> None:
 
 def _finish(run: Run, cfg: DictConfig, started: float) -> None:
     """Final scores beside trivial rows, pictures, and what to type next."""
-    tables = evaluate(run, stop=lambda: False)
+    tables = run.state.tables or evaluate(run, stop=lambda: False)
     assert tables is not None
     if run.world.is_main:
         comparisons = []
@@ -197,7 +196,6 @@ def _finish(run: Run, cfg: DictConfig, started: float) -> None:
         }
         facts = {"seed": cfg.seed, "step": run.state.step, "checkpoint": str(run.directory)}
         _show(run, write_report(run.directory, comparisons, **facts, **minutes), minutes)
-    barrier()
 
 
 def _best_row(run: Run, validation: Any) -> list[Row]:
@@ -241,14 +239,15 @@ def _show(run: Run, text: str, minutes: dict[str, float]) -> None:
         for path in pictures:
             run.logger.media(run.state.step, f"{path.stem}{path.suffix.replace('.', '_')}", path)
     directory = min(os.path.relpath(run.directory), str(run.directory), key=len)
+    predict = f"./predict.py checkpoint={directory}"
     log.info("scores of step %d:\n%s", run.state.step, text)
     _say(
         f"\n{run.state.step} steps in {minutes['wall_minutes']:.1f} minutes "
         f"({minutes['cpu_minutes']:.1f} CPU-minutes). Everything is in {directory}\n\n"
         "Next:\n"
         + (f"  look          open {directory}/media/{pictures[1].name}\n" if pictures else "")
-        + f"  your video    ./predict.py checkpoint={directory} input=VIDEO.mp4 output=out\n"
-        f"  train longer  ./train.py init_from={directory} trainer.num_steps="
+        + (f"  your video    {predict} input=VIDEO.mp4 output=out\n" if pictures else "")
+        + f"  train longer  ./train.py init_from={directory} trainer.num_steps="
         f"{4 * run.settings.num_steps}"
     )
 

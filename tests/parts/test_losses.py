@@ -26,7 +26,7 @@ def fixed(pred, grid, name):
 @pytest.mark.parametrize("option", ["feature_rec", "pixel_rec", "slot_contrast"])
 def test_option_builds_with_its_yaml(option):
     loss = built("losses", option, key=option, dims=dims())
-    assert loss.weight == (0.5 if option == "slot_contrast" else 1.0)
+    assert loss.weight == (0.01 if option == "slot_contrast" else 1.0)
 
 
 def test_the_published_set_names_its_two_terms():

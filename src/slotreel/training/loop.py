@@ -171,7 +171,7 @@ def _validate(run: Run, recent: _Recent, stop: StopFlag) -> bool:
         for metric, value in table.means().items()
     }
     run.logger.log(run.state.step, values)
-    run.state.evaluated_step = run.state.step
+    run.state.evaluated_step, run.state.tables = run.state.step, tables
     _remember_best(run, values | {"train/loss": recent.last_loss})
     return True
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from slotreel.interfaces import Objective, VideoSource
-from slotreel.protocols.protocol import Protocol
+from slotreel.protocols.protocol import Protocol, ScoreTable
 from slotreel.runtime.distributed import World
 from slotreel.runtime.logging import RunLogger
 from slotreel.training.optim import Optimizer
@@ -26,11 +26,12 @@ class Best(NamedTuple):
 
 @dataclass
 class TrainState:
-    """Everything that survives a restart beside weights and optimizer."""
+    """Everything that survives a restart beside weights and optimizer, and the last scores."""
 
     step: int = 0  # updates done
     evaluated_step: int = -1  # last step whose evaluation was finished
     best: Best | None = None
+    tables: dict[str, ScoreTable] | None = None  # of evaluated_step; not stored
 
 
 class Validation(NamedTuple):

@@ -74,6 +74,14 @@ def test_a_damaged_frame_stops_with_file_and_reason(
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("backbone", ["patches", "tiny_vit"])
+def test_predict_runs_a_trivial_row_in_place_of_a_checkpoint(tmp_path: Path, backbone: str) -> None:
+    clip = next((DATA / "clips").glob("*.mp4"))
+    command = ["model=feature_kmeans", f"backbone={backbone}", f"input={clip}"]
+    main.predict(running.composed("predict", *command, f"output={tmp_path}"))
+    assert len(list(tmp_path.rglob("masks/*.png"))) == 12
+
+
 def test_eval_runs_a_trivial_row_in_place_of_a_checkpoint(tmp_path: Path) -> None:
     command = [
         "model=blocks", "validate=davis2016", f"paths.data={DATA}", "trivial_rows=false",

@@ -53,6 +53,7 @@ from slotreel.training.loop import fit
 from slotreel.training.run import Run
 
 log = logging.getLogger(__name__)
+TRIVIAL_IMAGE_SIZE = 224  # what a trivial row sees of a user's video, pixels
 
 
 Command = Callable[[DictConfig], int | None]
@@ -321,6 +322,8 @@ def _load(cfg: DictConfig) -> tuple[Objective, DictConfig, dict[str, Any]]:
             raise ConfigError(
                 "name what to run: checkpoint=RUN_OR_FILE, or a trivial row: model=blocks"
             )
+        cfg = cfg.copy()
+        cfg.image_size = cfg.image_size or TRIVIAL_IMAGE_SIZE
         return build_objective(cfg), cfg, {"step": None, "directory": Path(cfg.paths.runs)}
     if "_target_" in (cfg.get("model") or {}):
         raise ConfigError("checkpoint= and model= exclude each other; drop one")

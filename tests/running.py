@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,24 @@ def train(directory: Path, *overrides: str, tiny: bool = True) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     main.train(composed("train", *base, *overrides, directory=directory))
     return directory
+
+
+def script(directory: Path) -> Path:
+    """A program that calls ``train`` with its arguments, for tests that need a process."""
+    path = directory.parent / "script.py"
+    path.write_text(
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from tests import running\n"
+        "torch.set_num_threads(1)\n"
+        "running.train(Path(sys.argv[1]), *sys.argv[2:])\n"
+    )
+    return path
+
+
+def environment() -> dict[str, str]:
+    """Environment of such a process."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 def metrics(directory: Path) -> dict[int, dict[str, Any]]:

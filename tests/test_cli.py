@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from slotreel.build import build_objective, build_settings
+from slotreel.assemble import build_objective
+from slotreel.build import build_settings
 from slotreel.cli import prepare, quote_path
 from slotreel.errors import ConfigError
 from slotreel.runtime.distributed import World

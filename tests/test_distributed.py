@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -14,24 +12,15 @@ import torch
 from slotreel.training import checkpoint
 from tests import running
 
-SCRIPT = """
-    import sys, torch
-    from pathlib import Path
-    from tests import running
-    torch.set_num_threads(1)
-    running.train(Path(sys.argv[1]), *sys.argv[2:])
-"""
-
 
 def torchrun(directory: Path, *overrides: str, processes: int = 2) -> None:
-    script = directory.parent / "script.py"
-    script.write_text(textwrap.dedent(SCRIPT))
+    script = running.script(directory)
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}",
          "--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0",
          str(script), str(directory), *overrides],
         capture_output=True, text=True, timeout=300, cwd=running.ROOT,
-        env={**os.environ, "PYTHONPATH": str(running.ROOT), "OMP_NUM_THREADS": "1"},
+        env=running.environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
 

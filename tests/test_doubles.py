@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from slotreel import main
-from slotreel.build import build_objective
+from slotreel import apply
+from slotreel.assemble import build_objective
 from slotreel.errors import ConfigError
 from slotreel.training import checkpoint
 from tests import running
@@ -37,7 +37,7 @@ def test_train_resume_eval_predict(name: str, tmp_path: Path) -> None:
     assert all(torch.equal(stored[key], again[key]) for key in stored)
 
     cfg = running.composed("eval", f"checkpoint={run}", "trivial_rows=false")
-    main.eval(cfg)
+    apply.eval(cfg)
     evaluated = json.loads(next((run / "eval").rglob("scores.json")).read_text())
     rows = [s["sets"]["moving_shapes"]["discovery"]["rows"][-1] for s in (scores, evaluated)]
     assert rows[0]["means"] == rows[1]["means"]
@@ -45,7 +45,7 @@ def test_train_resume_eval_predict(name: str, tmp_path: Path) -> None:
     frames = tmp_path / "my video (1)"
     write_frames(frames)
     output = tmp_path / "out"
-    main.predict(
+    apply.predict(
         running.composed("predict", f"checkpoint={run}", f"input={frames}", f"output={output}")
     )
     assert len(list(output.rglob("masks/*.png"))) == 3

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -17,23 +15,15 @@ import torch
 from slotreel.training import checkpoint
 from tests import running
 
-SCRIPT = """
-    import sys, torch
-    from pathlib import Path
-    from tests import running
-    torch.set_num_threads(1)
-    running.train(Path(sys.argv[1]), *sys.argv[2:])
-"""
 STEPS = ("trainer.num_steps=120", "trainer.save_every=7", "trainer.log_every=20")
 
 
 def start(directory: Path) -> subprocess.Popen[bytes]:
-    script = directory.parent / "script.py"
-    script.write_text(textwrap.dedent(SCRIPT))
-    environment = {**os.environ, "PYTHONPATH": str(running.ROOT), "OMP_NUM_THREADS": "1"}
+    script = running.script(directory)
     return subprocess.Popen(
         [sys.executable, str(script), str(directory), *STEPS],
-        cwd=running.ROOT, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        cwd=running.ROOT, env=running.environment(),
+        stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
     )  # fmt: skip
 
 

@@ -40,16 +40,27 @@ def score(
 
 def trivial_comparison_rows(
     validation: Validation,
+    beside: Objective,
     *,
     num_slots: int,
     seed: int,
-    backbone: Backbone | None,
     image_size: tuple[int, int],
     device: torch.device,
 ) -> list[Row]:
-    """All trivial rows under the validation's protocol, the winners among them too."""
+    """All trivial rows under the validation's protocol, the winners among them too.
+
+    Args:
+        validation: what to score on.
+        beside: the model they stand beside; k-means on features uses its backbone, if it has one.
+        num_slots: its K.
+        seed: of what the rows draw.
+        image_size: what the rows see, as the model does.
+        device: where features are computed.
+    """
+    backbone = getattr(getattr(beside, "model", beside), "backbone", None)
+    features = backbone if isinstance(backbone, Backbone) else None
     rows = []
-    for name, objective in trivial_rows(num_slots, seed, backbone).items():
+    for name, objective in trivial_rows(num_slots, seed, features).items():
         started = time.perf_counter()
         table = score(objective, validation, image_size, device)
         seconds = time.perf_counter() - started

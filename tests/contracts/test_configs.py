@@ -9,7 +9,7 @@ import pytest
 from hydra.utils import get_class, get_object
 from omegaconf import DictConfig, ListConfig
 
-from slotreel.build import build_objective, image_size_of, make
+from slotreel.assemble import build_objective, image_size_of, make
 from slotreel.interfaces import Objective
 from tests import running
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from slotreel.build import build_objective
+from slotreel.assemble import build_objective
 from slotreel.interfaces import Objective
 from slotreel.objective import SlotObjective
 from slotreel.types import Batch, Progress

@@ -263,6 +263,26 @@ def test_clone_starts_anew_with_the_configuration_of_another_run(
     )
 
 
+def test_the_hint_to_train_longer_works_for_any_run(tmp_path: Path) -> None:
+    run = running.train(tmp_path / "run", *FEW, "slot_dim=24", "predictor=gru")
+    hint = (f"clone={run}", f"init_from={run}", "trainer.num_steps=8")
+    longer = running.train(tmp_path / "longer", *hint, tiny=False)
+    assert checkpoint.read(checkpoint.locate(longer))["step"] == 8
+    assert running.metrics(longer)[1]["train/loss"] < running.metrics(run)[1]["train/loss"]
+
+
+def test_clone_and_resume_do_not_swallow_an_experiment(
+    undisturbed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for key in ("clone", "resume"):
+        directory = undisturbed if key == "resume" else tmp_path / "run"
+        with pytest.raises(SystemExit):
+            running.train(directory, f"{key}={undisturbed}", "experiment=tiny_vit", tiny=False)
+    said = capfd.readouterr().err
+    assert "drop experiment=" in said
+    assert "these differ" in said
+
+
 def test_init_from_takes_weights_only(undisturbed: Path, tmp_path: Path) -> None:
     run = running.train(tmp_path / "run", *FEW, f"init_from={undisturbed}")
     first = [running.metrics(d)[1]["train/loss"] for d in (undisturbed, run)]

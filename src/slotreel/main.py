@@ -196,6 +196,6 @@ def _show(run: Run, text: str, minutes: dict[str, float]) -> None:
         "Next:\n"
         + (f"  look          open {directory}/media/{pictures[1].name}\n" if pictures else "")
         + (f"  your video    {predict} input=VIDEO.mp4 output=out\n" if pictures else "")
-        + f"  train longer  ./train.py init_from={directory} trainer.num_steps="
-        f"{4 * run.settings.num_steps}"
+        + f"  train longer  ./train.py clone={directory} init_from={directory} "
+        f"trainer.num_steps={4 * run.settings.num_steps}"
     )

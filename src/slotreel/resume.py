@@ -26,6 +26,9 @@ CHANGEABLE = (
 )
 
 
+_GLOBAL = {"experiment", "debug", "sweep"}  # groups that may set any key
+
+
 def stored_config(directory: Path) -> DictConfig | None:
     """The resolved configuration a run was started with, or None if there is no run yet."""
     path = directory / "config.yaml"
@@ -52,7 +55,9 @@ def reconcile(cfg: DictConfig, stored: DictConfig, overrides: list[str] | None) 
         ConfigError: something else differs, listing the keys and both values.
     """
     new, old = _flat(cfg), _flat(stored)
-    typed = None if overrides is None else [o.lstrip("+~").partition("=")[0] for o in overrides]
+    typed = None if overrides is None else [_key(override) for override in overrides]
+    if typed is not None and _GLOBAL.intersection(typed):
+        typed = None  # such a group may have set anything
     changed = {
         key
         for key in new.keys() | old.keys()
@@ -79,17 +84,25 @@ def cloned(cfg: DictConfig, directory: Path, overrides: list[str]) -> DictConfig
 
     Raises:
         CheckpointError: there is no run at ``directory``.
+        ConfigError: an experiment was typed as well.
     """
     path = directory / "config.yaml"
     if not path.is_file():
         raise CheckpointError(f"clone={directory}: there is no config.yaml; pass a run directory")
     copy = _as_dict(OmegaConf.load(path))
-    for override in [*overrides, "paths="]:
-        key = override.lstrip("+~").partition("=")[0]
-        value = OmegaConf.select(cfg, key)
+    keys = [_key(override) for override in [*overrides, "paths="]]
+    mixed = sorted(_GLOBAL.intersection(keys))
+    if mixed:
+        raise ConfigError(f"clone= brings the whole configuration; drop {mixed[0]}=")
+    for key in keys:
         if key != "clone":
+            value = OmegaConf.select(cfg, key)
             OmegaConf.update(copy, key, value, merge=False, force_add=True)
     return copy
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
 
 
 def _under(key: str, prefixes: Any) -> bool:

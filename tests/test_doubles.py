@@ -62,6 +62,20 @@ def write_frames(folder: Path) -> None:
         write_image(folder / f"{i:05d}.png", frame)
 
 
+@pytest.mark.parametrize("debug", ["one_batch", "anomaly", "profile"])
+def test_debug_overlays_run(debug: str, tmp_path: Path) -> None:
+    steps = () if debug != "anomaly" else ("trainer.num_steps=2",)
+    run = running.train(
+        tmp_path / "run", f"debug={debug}", "logger=none", "trainer.num_workers=0",
+        "trainer.batch_size=2", "trainer.trivial_rows=false", *steps,
+        "dataset.validation.moving_shapes.data.num_videos=1", tiny=False,
+    )  # fmt: skip
+    assert (run / "scores.json").exists()
+    assert (run / "profile.txt").exists() == (debug == "profile")
+    assert not torch.is_anomaly_enabled() or debug == "anomaly"
+    torch.autograd.set_detect_anomaly(False)
+
+
 def test_the_tokenizer_is_frozen_when_its_phase_begins(tmp_path: Path) -> None:
     run = running.train(tmp_path / "run", *STEPS, "trainer.save_every=1", *DOUBLES["tokenizer"])
     colours = [

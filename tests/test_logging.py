@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from slotreel.runtime.logging import WandbSink, run_id
 from slotreel.runtime.provenance import describe
+from slotreel.runtime.sinks import WandbSink, run_id
 from tests import running
 
 

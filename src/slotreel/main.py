@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,8 @@ def train(cfg: DictConfig) -> int:
         elif cfg.init_from:
             initialise_from(run, cfg.init_from)
         try:
-            code = fit(run)
+            with _profiled(directory) if cfg.trainer.profile else nullcontext():
+                code = fit(run)
             if code == 0:
                 _finish(run, cfg, started)
         finally:
@@ -69,6 +72,16 @@ def train(cfg: DictConfig) -> int:
         return code
     finally:
         close_distributed()
+
+
+@contextmanager
+def _profiled(directory: Path) -> Iterator[None]:
+    """Write where the time went to profile.txt (``debug=profile``)."""
+    with torch.profiler.profile() as profile:
+        yield
+    table = profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=40)
+    (directory / "profile.txt").write_text(table, encoding="utf-8")
+    log.info("operations by their own time: %s", directory / "profile.txt")
 
 
 def _wants_cuda(cfg: DictConfig) -> bool:
@@ -148,6 +161,8 @@ def _finish(run: Run, cfg: DictConfig, started: float) -> None:
             run.logger.summary({f"last/{key}": value for key, value in values.items()})
             source = run.objective.mask_source(validation.protocol.masks)
             comparisons.append(Comparison([*trivial, *rows], cfg.num_slots, source))
+        if run.state.best is not None:  # selected with labels
+            run.logger.summary({f"best/{name}": x for name, x in run.state.best._asdict().items()})
         minutes = {
             "wall_minutes": (time.perf_counter() - started) / 60,
             "cpu_minutes": time.process_time() / 60,

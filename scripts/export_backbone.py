@@ -20,7 +20,7 @@ from torch import Tensor
 
 from slotreel.errors import CheckpointError, UserError
 from slotreel.files import replacing
-from slotreel.training.checkpoint import locate, read
+from slotreel.training.checkpoint import find
 
 PREFIXES = ("model.backbone.", "backbone.")  # of a slot model, of a pretraining objective
 
@@ -61,12 +61,12 @@ def export(run: Path, out: Path) -> tuple[str, int]:
     """
     if out.suffix != ".safetensors":
         raise CheckpointError(f"expected OUT to end in .safetensors, got {out}")
-    path = locate(run)
-    tensors = backbone_of(read(path)["objective"], str(path))
+    path, content = find(run)
+    tensors = backbone_of(content["objective"], str(path))
     with replacing(out) as temporary:
         save_file(tensors, temporary)
-    content = out.read_bytes()
-    return hashlib.sha256(content).hexdigest(), len(content)
+    written = out.read_bytes()
+    return hashlib.sha256(written).hexdigest(), len(written)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -29,7 +29,7 @@ STEPS = ("trainer.num_steps=4", "trainer.log_every=1", "trainer.save_every=0")
 
 
 def last(directory: Path) -> dict[str, torch.Tensor]:
-    content = checkpoint.read(checkpoint.locate(directory))
+    content = checkpoint.find(directory)[1]
     assert content["step"] == 4
     return content["objective"]
 

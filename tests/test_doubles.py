@@ -19,6 +19,7 @@ DOUBLES = {
     "two_view": ("losses=[feature_rec,two_view]",),
     "tokenizer": ("losses=[feature_rec,token]", "tokenizer=toy", "optim=two_groups"),
     "pixel": ("model=pixel",),
+    "teacher": ("losses=[feature_rec,teacher]", "model.ema=0.9"),
 }
 
 
@@ -86,6 +87,12 @@ def test_the_tokenizer_is_frozen_when_its_phase_begins(tmp_path: Path) -> None:
     ]
     assert not torch.equal(colours[0], colours[1])
     assert torch.equal(colours[1], colours[2])
+
+
+def test_a_loss_without_its_teacher_is_refused() -> None:
+    cfg = running.composed("train", *running.TINY, "losses=[feature_rec,teacher]")
+    with pytest.raises(ConfigError, match=r"model\.ema"):
+        build_objective(cfg)
 
 
 def test_a_loss_without_its_tokenizer_is_refused() -> None:

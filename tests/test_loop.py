@@ -95,7 +95,7 @@ def test_a_damaged_newest_checkpoint_falls_back(
     run = running.train(tmp_path / "run", *FEW)
     newest = checkpoint.checkpoint_path(run, 6)
     newest.write_bytes(newest.read_bytes()[:1000])
-    assert checkpoint.locate(run) == checkpoint.checkpoint_path(run, 4)
+    assert checkpoint.find(run)[0] == checkpoint.checkpoint_path(run, 4)
     assert "falling back" in caplog.text
     running.train(run, *FEW, f"resume={run}")
     assert_same(weights(undisturbed, 6)["objective"], weights(run, 6)["objective"])
@@ -224,13 +224,13 @@ def test_a_checkpoint_of_another_model_names_the_keys(undisturbed: Path) -> None
 
 def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no run or checkpoint"):
-        checkpoint.locate(tmp_path / "nothing")
+        checkpoint.find(tmp_path / "nothing")[0]
     torch.save({"weights": 1}, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match="not a slotreel checkpoint"):
         checkpoint.read(tmp_path / "other.pt")
     (tmp_path / "run").mkdir()
     with pytest.raises(CheckpointError, match="no readable checkpoint"):
-        checkpoint.locate(tmp_path / "run")
+        checkpoint.find(tmp_path / "run")[0]
 
 
 def test_a_full_disk_keeps_the_old_checkpoint(
@@ -267,7 +267,7 @@ def test_the_hint_to_train_longer_works_for_any_run(tmp_path: Path) -> None:
     run = running.train(tmp_path / "run", *FEW, "slot_dim=24", "predictor=gru")
     hint = (f"clone={run}", f"init_from={run}", "trainer.num_steps=8")
     longer = running.train(tmp_path / "longer", *hint, tiny=False)
-    assert checkpoint.read(checkpoint.locate(longer))["step"] == 8
+    assert checkpoint.find(longer)[1]["step"] == 8
     assert running.metrics(longer)[1]["train/loss"] < running.metrics(run)[1]["train/loss"]
 
 
@@ -287,4 +287,4 @@ def test_init_from_takes_weights_only(undisturbed: Path, tmp_path: Path) -> None
     run = running.train(tmp_path / "run", *FEW, f"init_from={undisturbed}")
     first = [running.metrics(d)[1]["train/loss"] for d in (undisturbed, run)]
     assert first[1] < first[0]
-    assert checkpoint.read(checkpoint.locate(run))["step"] == 6
+    assert checkpoint.find(run)[1]["step"] == 6

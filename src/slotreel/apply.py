@@ -98,8 +98,7 @@ def _load(cfg: DictConfig) -> tuple[Objective, DictConfig, dict[str, Any]]:
         return build_objective(cfg), cfg, {"step": None, "directory": Path(cfg.paths.runs)}
     if "_target_" in (cfg.get("model") or {}):
         raise ConfigError("checkpoint= and model= exclude each other; drop one")
-    path = checkpoint.locate(cfg.checkpoint)
-    content = checkpoint.read(path)
+    path, content = checkpoint.find(cfg.checkpoint)
     stored = OmegaConf.create(content["config"])
     assert isinstance(stored, DictConfig)
     objective = build_objective(stored)

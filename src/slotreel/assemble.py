@@ -150,7 +150,7 @@ def _check(
             raise ConfigError(
                 f"losses.{name} compares with features of a backbone that is being trained, so it "
                 "can be met by collapsing them. Type backbone=patches (or another frozen one), or "
-                f"losses=[{','.join(['pixel_rec', *others])}]"
+                f"losses=[{','.join(dict.fromkeys(['pixel_rec', *others]))}]"
             )
         if need.min_frames > cfg.clip_length:
             raise ConfigError(

@@ -126,13 +126,14 @@ def _flat(cfg: DictConfig) -> dict[str, Any]:
 
 def restore(run: Run) -> bool:
     """Load the newest readable checkpoint of the run's directory; False if there is none."""
-    content = checkpoint.read_newest(run.directory)
-    if content is None:
+    found = checkpoint.newest(run.directory)
+    if found is None:
         if checkpoint.steps_saved(run.directory):
             raise CheckpointError(
                 f"no checkpoint under {run.directory}/checkpoints can be read; start a new run"
             )
         return False
+    _, content = found
     where = f"step {content['step']} of {run.directory}"
     checkpoint.load_weights(run.objective, content["objective"], where)
     run.optimizer.torch.load_state_dict(content["optimizer"])
@@ -145,6 +146,6 @@ def restore(run: Run) -> bool:
 
 def initialise_from(run: Run, spec: str) -> None:
     """Start a new run from the weights of another (``init_from=``)."""
-    path = checkpoint.locate(spec)
-    checkpoint.load_weights(run.objective, checkpoint.read(path)["objective"], str(path))
+    path, content = checkpoint.find(spec)
+    checkpoint.load_weights(run.objective, content["objective"], str(path))
     log.info("weights from %s", path)

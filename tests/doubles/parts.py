@@ -41,6 +41,22 @@ class TwoViewLoss(Loss):
         return value, {"view_distance": value}
 
 
+class TeacherLoss(Loss):
+    """Slots should stay near those of the EMA teacher."""
+
+    def __init__(self, *, dims: Dims, weight: float = 1.0) -> None:
+        super().__init__(weight)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(teacher=True)
+
+    def __call__(self, ctx: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
+        assert ctx.teacher is not None
+        assert not ctx.teacher.slots.requires_grad
+        return (ctx.student[0].slots - ctx.teacher.slots).square().mean(), {}
+
+
 class ToyTokenizer(Tokenizer):
     """Assigns each quarter of a frame to the nearest of ``vocab`` colours; frozen after a while."""
 

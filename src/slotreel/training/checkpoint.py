@@ -73,33 +73,30 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_newest(run_dir: Path) -> dict[str, Any] | None:
+def newest(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     """The newest readable checkpoint of a run; damaged ones are skipped with a warning."""
     for path in reversed(steps_saved(run_dir)):
         try:
-            return read(path)
+            return path, read(path)
         except CheckpointError as error:
             log.warning("%s; falling back to the one before", error)
     return None
 
 
-def locate(spec: str | Path) -> Path:
-    """A run directory (its newest readable checkpoint) or a file -> a file.
+def find(spec: str | Path) -> tuple[Path, dict[str, Any]]:
+    """A run directory (its newest readable checkpoint) or a file -> the file and its content.
 
     Raises:
-        CheckpointError: nothing there, with what was found beside it.
+        CheckpointError: nothing there, with what was found beside it, or nothing readable.
     """
     path = Path(spec)
     if path.is_file():
-        return path
+        return path, read(path)
     if path.is_dir():
-        for candidate in reversed(steps_saved(path)):
-            try:
-                read(candidate)
-                return candidate
-            except CheckpointError as error:
-                log.warning("%s; falling back to the one before", error)
-        raise CheckpointError(f"{path} holds no readable checkpoint under checkpoints/")
+        found = newest(path)
+        if found is None:
+            raise CheckpointError(f"{path} holds no readable checkpoint under checkpoints/")
+        return found
     beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     raise CheckpointError(
         f"no run or checkpoint at {path}" + (f"; {nearest(path.name, beside)}" if beside else "")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -261,6 +263,27 @@ def test_clone_starts_anew_with_the_configuration_of_another_run(
         weights(run, 6)["objective"]["model.initializer.slots"],
         weights(undisturbed, 6)["objective"]["model.initializer.slots"],
     )
+
+
+def test_two_processes_do_not_share_a_directory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import sys, time\nfrom slotreel.files import held\n"
+         "with held(sys.argv[1]) as free: print(free, flush=True); time.sleep(60)",
+         str(run / ".lock")],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    assert holder.stdout.readline().strip() == "True"
+    with pytest.raises(SystemExit):
+        running.train(run, *FEW)
+    assert "another process trains in" in caplog.text
+    holder.kill()
+    holder.wait()
+    running.train(run, *FEW)  # the lock goes with its process
 
 
 def test_the_hint_to_train_longer_works_for_any_run(tmp_path: Path) -> None:

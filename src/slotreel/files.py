@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -24,6 +26,24 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(path: str | os.PathLike[str]) -> Iterator[bool]:
+    """Hold a lock file for the length of the block; False if another process holds it.
+
+    The lock goes with the process, however it ends; the file itself means nothing.
+    """
+    with open(path, "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            yield error.errno not in (
+                errno.EWOULDBLOCK,
+                errno.EACCES,
+            )  # or: locks do not exist here
+        else:
+            yield True
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:

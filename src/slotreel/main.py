@@ -18,7 +18,7 @@ from slotreel.assemble import make, parts_table
 from slotreel.build import build_run
 from slotreel.command import command, say
 from slotreel.errors import ConfigError
-from slotreel.files import replacing
+from slotreel.files import held, replacing
 from slotreel.report import (
     score,
     trivial_comparison_rows,
@@ -52,26 +52,53 @@ def train(cfg: DictConfig) -> int:
     world = init_distributed("cuda" if _wants_cuda(cfg) else "cpu")
     try:
         device = choose_device(cfg.trainer.device, world)
+        _set_threads(cfg.trainer.num_threads)
         directory = Path(share_object(str(Path(hydra.runtime.output_dir).resolve())))
-        setup_logging(directory, world.rank)
-        cfg, resuming = _settle(cfg, directory, list(hydra.overrides.task))
-        run = build_run(cfg, world, device, directory, lambda: _sinks(cfg, directory, world, hydra))
-        if world.is_main:
-            _introduce(run, cfg)
-        if resuming:
-            restore(run)
-        elif cfg.init_from:
-            initialise_from(run, cfg.init_from)
-        try:
-            with _profiled(directory) if cfg.trainer.profile else nullcontext():
-                code = fit(run)
-            if code == 0:
-                _finish(run, cfg, started)
-        finally:
-            run.logger.close()
-        return code
+        with held(directory / ".lock") if world.is_main else nullcontext(True) as free:
+            if not share_object(free):
+                raise ConfigError(
+                    f"another process trains in {directory}; wait for it, or start this one in a "
+                    "directory of its own: hydra.run.dir=DIR"
+                )
+            setup_logging(directory, world.rank)
+            return _train(cfg, hydra, world, device, directory, started)
     finally:
         close_distributed()
+
+
+def _train(
+    cfg: DictConfig,
+    hydra: Any,
+    world: World,
+    device: torch.device,
+    directory: Path,
+    started: float,
+) -> int:
+    """A run from its configuration to its report; returns the exit code."""
+    cfg, resuming = _settle(cfg, directory, list(hydra.overrides.task))
+    run = build_run(cfg, world, device, directory, lambda: _sinks(cfg, directory, world, hydra))
+    if world.is_main:
+        _introduce(run, cfg)
+    if resuming:
+        restore(run)
+    elif cfg.init_from:
+        initialise_from(run, cfg.init_from)
+    try:
+        with _profiled(directory) if cfg.trainer.profile else nullcontext():
+            code = fit(run)
+        if code == 0:
+            _finish(run, cfg, started)
+    finally:
+        run.logger.close()
+    return code
+
+
+def _set_threads(number: int | None) -> None:
+    """One core is left to the loader: with all of them the default run is slower (measured)."""
+    if number is None and "OMP_NUM_THREADS" not in os.environ:
+        number = max(1, (os.cpu_count() or 2) - 1)
+    if number is not None:
+        torch.set_num_threads(number)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ CHANGEABLE = (
     "resume",
     "trainer.device",
     "trainer.num_workers",
+    "trainer.num_threads",
     "trainer.save_every",
     "trainer.log_every",
     "trainer.keep",

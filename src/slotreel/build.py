@@ -38,8 +38,6 @@ def build_validations(cfg: DictConfig) -> list[Validation]:
         ConfigError: a set that lacks data or protocol.
     """
     sets = cfg.get("validate") or (cfg.get("dataset") or {}).get("validation") or {}
-    if "auto" in sets:
-        sets = (cfg.get("dataset") or {}).get("validation") or {}
     validations = []
     for name, spec in sets.items():
         if spec is None:  # validate=none

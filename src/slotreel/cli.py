@@ -50,7 +50,6 @@ def run_app(app: Callable[[], Any], conf: Path) -> None:
 
 def fail(message: str) -> None:
     """Print a message for the user and leave with exit code 1."""
-    logging.getLogger("slotreel").debug(message)
     print(f"error: {message}", file=sys.stderr)
     sys.exit(1)
 
@@ -135,19 +134,16 @@ def _is_hydra(error: BaseException) -> bool:
 
 
 def _explain(error: Exception, arguments: list[str], conf: Path) -> str:
-    """Hydra's message in one line, and for an unknown key the nearest ones."""
-    first = str(error).strip().split("\n")[0]
+    """Hydra's message, or for an unknown key the nearest ones."""
     match = re.search(r"Could not override '([^']+)'", str(error))
     if match is None:
         match = re.search(r"Could not (?:append|delete).*?'([^']+)'", str(error))
     if match is None:
         return str(error).strip()
-    known = set(known_keys(conf, Path(sys.argv[0]).stem)) | set(
-        groups_of(_config_folders(arguments, conf))
-    )
-    key = match[1]
-    hint = nearest(key, known) if known else ""
-    return f"there is no key {key}; {hint} (./train.py --cfg job shows all)" if hint else first
+    program = Path(sys.argv[0])
+    known = {*known_keys(conf, program.stem), *groups_of(_config_folders(arguments, conf))}
+    hint = nearest(match[1], known)
+    return f"there is no key {match[1]}; {hint} (./{program.name} --cfg job shows all)"
 
 
 def known_keys(conf: Path, name: str) -> list[str]:

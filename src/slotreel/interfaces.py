@@ -32,7 +32,6 @@ from slotreel.types import (
     Progress,
     RawClip,
     State,
-    Target,
     VideoInfo,
 )
 
@@ -313,11 +312,9 @@ class Metric(ABC):
 
 Transform = Callable[[RawClip, np.random.Generator], RawClip]
 Schedule = Callable[[int], float]
-DecodeTargets = Mapping[str, Target]
 
 __all__ = [
     "Backbone",
-    "DecodeTargets",
     "Decoder",
     "Dims",
     "Grouper",

@@ -125,15 +125,17 @@ def _flat(cfg: DictConfig) -> dict[str, Any]:
     return flat
 
 
-def restore(run: Run) -> bool:
-    """Load the newest readable checkpoint of the run's directory; False if there is none."""
+def restore(run: Run) -> None:
+    """Load the newest readable checkpoint of the run's directory.
+
+    Raises:
+        CheckpointError: none can be read, or it belongs to another model.
+    """
     found = checkpoint.newest(run.directory)
     if found is None:
-        if checkpoint.steps_saved(run.directory):
-            raise CheckpointError(
-                f"no checkpoint under {run.directory}/checkpoints can be read; start a new run"
-            )
-        return False
+        raise CheckpointError(
+            f"no checkpoint under {run.directory}/checkpoints can be read; start a new run"
+        )
     _, content = found
     where = f"step {content['step']} of {run.directory}"
     checkpoint.load_weights(run.objective, content["objective"], where)
@@ -142,7 +144,6 @@ def restore(run: Run) -> bool:
     run.state.evaluated_step = content["evaluated_step"]
     run.state.best = None if content["best"] is None else Best(*content["best"])
     log.info("resumed %s at step %d", run.directory, run.state.step)
-    return True
 
 
 def initialise_from(run: Run, spec: str) -> None:

@@ -19,7 +19,7 @@ from slotreel.runtime.distributed import any_rank, barrier, mean_over_ranks
 from slotreel.runtime.signals import StopFlag
 from slotreel.training.checkpoint import checkpoint_path, keep_last, save_atomic
 from slotreel.training.evaluate import evaluate
-from slotreel.training.optim import apply_phases
+from slotreel.training.optim import apply_phases, phases_begun
 from slotreel.training.run import Best, Run
 from slotreel.types import Batch, LossOutput, Progress
 
@@ -48,7 +48,7 @@ def fit(run: Run) -> int:
             if state.step >= settings.num_steps:
                 _save(run)
                 return 0
-            if apply_phases(run.objective, run.objective.phases(), state.step) != phase:
+            if len(phases_begun(run.objective.phases(), state.step)) != phase:
                 objective, phase = _wrap(run)
             told = _train_step(run, objective, batches, recent, stop)
             if told and _stop(run, stop):
@@ -83,14 +83,15 @@ def _train_step(
 
 def _wrap(run: Run) -> tuple[nn.Module, int]:
     """The objective under DDP (again, whenever the set of trainable parameters changes)."""
-    begun = apply_phases(run.objective, run.objective.phases(), run.state.step)
+    begun = phases_begun(run.objective.phases(), run.state.step)
+    apply_phases(run.objective, begun)
     run.objective.train()
     if run.world.size == 1:
-        return run.objective, begun
+        return run.objective, len(begun)
     device_ids = [run.device] if run.device.type == "cuda" else None
     # Buffers are equal on all ranks by construction, so broadcasting them would only cost time.
     wrapped = DistributedDataParallel(run.objective, device_ids=device_ids, broadcast_buffers=False)
-    return wrapped, begun
+    return wrapped, len(begun)
 
 
 def _backward(run: Run, objective: nn.Module, batch: Batch) -> LossOutput:
@@ -135,7 +136,8 @@ def _mean(outputs: list[LossOutput]) -> LossOutput:
 
 
 def _finite(out: LossOutput, norm: Tensor) -> bool:
-    return math.isfinite(float(out.total.detach())) and math.isfinite(float(norm))
+    """Loss and gradient together: one wait for the device, not two."""
+    return bool(torch.isfinite(torch.stack([out.total.detach().float(), norm.float()])).all())
 
 
 def _describe(out: LossOutput, norm: Tensor, step: int) -> str:
@@ -246,7 +248,8 @@ class _Recent:
         named |= {f"train/share/{n}": v / out.total for n, v in out.shares.items()}
         named |= {f"train/{name}": value for name, value in out.logs.items()}
         for key, value in named.items():
-            self.values[key] = self.values.get(key, torch.zeros_like(value)) + value.detach()
+            value = value.detach()
+            self.values[key] = self.values[key] + value if key in self.values else value
 
     def gradient_norms(self) -> dict[str, Tensor]:
         """Norm of the gradient per component, before clipping."""

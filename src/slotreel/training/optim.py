@@ -112,8 +112,7 @@ class Optimizer:
                 f"{list(groups[empty[0]]['match'])}); remove the group: '~optim.groups.{empty[0]}'"
             )
         self.groups = [
-            Group(name, float(group["lr"]), group.get("schedule") or Constant())
-            for name, group in groups.items()
+            Group(name, float(group["lr"]), group["schedule"]) for name, group in groups.items()
         ]
         self.torch = optimizer(
             [
@@ -158,25 +157,28 @@ def _group_of(name: str, groups: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def apply_phases(module: nn.Module, phases: list[Phase], step: int) -> int:
-    """Set ``requires_grad`` as the phases say for ``step``.
+def phases_begun(phases: list[Phase], step: int) -> list[Phase]:
+    """Phases that count at ``step``, in the order they began.
 
-    Returns:
-        Number of phases that have begun: the loop re-wraps DDP when it changes, because changing
-        ``requires_grad`` under DDP silently leaves ranks with different gradients.
+    The loop re-wraps DDP when their number changes, because changing ``requires_grad`` under DDP
+    silently leaves ranks with different gradients.
     """
-    begun = [
-        phase for phase in sorted(phases, key=lambda p: p.from_step) if step >= phase.from_step
-    ]
+    return sorted((p for p in phases if step >= p.from_step), key=lambda p: p.from_step)
+
+
+def apply_phases(module: nn.Module, begun: list[Phase]) -> None:
+    """Set ``requires_grad`` as the phases say, later ones last.
+
+    Raises:
+        ConfigError: a phase names parameters that do not exist.
+    """
     for phase in begun:
         for glob, trainable in phase.trainable.items():
-            matched = [
-                p for name, p in module.named_parameters() if fnmatch.fnmatchcase(name, glob)
-            ]
+            named = module.named_parameters()
+            matched = [p for name, p in named if fnmatch.fnmatchcase(name, glob)]
             if not matched:
                 raise ConfigError(f"a phase names {glob}, but no parameter of the model matches it")
             for parameter in matched:
                 parameter.requires_grad_(trainable)
                 if not trainable:
                     parameter.grad = None
-    return len(begun)

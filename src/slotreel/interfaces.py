@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
@@ -226,11 +226,14 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         oracle: ``push`` wants the truth in ``hints["labels"]`` (trivial rows only).
+        conditional: the first ``push`` wants the truth of frame 0, in ``hints["labels"]``
+            (1, H0, W0) or ``hints["keypoints"]`` (1, J, 2).
         trainable: whether there is anything to train.
         views: how many views of a clip ``training_step`` expects.
     """
 
     oracle: bool = False
+    conditional: bool = False
     trainable: bool = True
     views: int = 1
 
@@ -245,6 +248,15 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def stream(self, video: VideoInfo, *, masks: MaskSource = "auto") -> Stream:
         """Start a video. Raises ValueError if the model cannot stream or lacks the mask source."""
+
+    def input_size(self, frame: tuple[int, int], trained: tuple[int, int]) -> tuple[int, int]:
+        """Height and width at which this model wants frames of a video; default: as trained.
+
+        Args:
+            frame: (H, W) of the video's frames.
+            trained: (H, W) the model was trained with.
+        """
+        return trained
 
     def mask_source(self, masks: MaskSource = "auto") -> str:
         """Whose masks ``stream(masks=...)`` yields: decoder, grouper, or the model's only ones."""
@@ -292,22 +304,36 @@ class VideoSource(ABC):
 
 
 class Metric(ABC):
-    """One score of a video, fed frame by frame; memory does not grow with the video's pixels."""
+    """One score of a video, fed frame by frame; memory does not grow with the video's pixels.
+
+    Attributes:
+        reads: what ``update`` gets. ``labels``: two label maps uint8 (H, W), NumPy or torch on any
+            device; prediction slot + 1, 0 = dropped background; truth 0 background, 255 = ignore.
+            ``proposals``: a ``Proposals`` and such a truth. ``points``: two float64 (J, 2) arrays,
+            x and y in pixels of the frame; predicted x < 0 = called unseen.
+    """
+
+    reads: ClassVar[Literal["labels", "proposals", "points"]] = "labels"
 
     @abstractmethod
     def start(self, video: VideoInfo) -> None:
         """Forget the previous video."""
 
     @abstractmethod
-    def update(self, prediction: np.ndarray, truth: np.ndarray, frame: int) -> None:
-        """Label maps uint8 (H, W).
-
-        prediction: slot + 1, 0 = dropped background. truth: 0 background, 255 = ignore.
-        """
+    def update(self, prediction: Any, truth: Any, frame: int) -> None:
+        """One annotated frame; see ``reads``."""
 
     @abstractmethod
     def finish(self) -> MetricRow:
-        """(sum, count) per metric name; a set's score is the sum of sums over the sum of counts."""
+        """(sum, count) per metric name; a set's score is the sum of sums over the sum of counts.
+
+        Names ``score/part`` are parts of a score (joints, classes): each part is such a quotient,
+        and ``score`` the plain mean of the parts that have one.
+        """
+
+    def objects(self) -> dict[str, dict[str, float]]:
+        """Scores of each object of the video that was just finished, by its id; {} if none."""
+        return {}
 
 
 Transform = Callable[[RawClip, np.random.Generator], RawClip]

@@ -60,6 +60,11 @@ class VideoInfo(NamedTuple):
     id: str  # unique within its source
     num_frames: int
     size: tuple[int, int]  # (H, W) of its frames
+    names: tuple[str, ...] = ()  # file stem of each frame where frames are files, in order
+
+    def frame_name(self, frame: int) -> str:
+        """What label maps of a frame are called on disk: its own stem, or five digits."""
+        return self.names[frame] if self.names else f"{frame:05d}"
 
 
 class RawClip(NamedTuple):
@@ -68,7 +73,10 @@ class RawClip(NamedTuple):
     video: np.ndarray  # uint8 (T, H, W, 3)
     labels: np.ndarray | None  # uint8 (T, H0, W0) at their own size; 0 background, 255 ignore
     frames: np.ndarray  # int64 (T,) original frame numbers
-    hints: dict[str, np.ndarray]  # e.g. boxes float32 (T, M, 4): ymin xmin ymax xmax in [0, 1]
+    # boxes float32 (T, M, 4): ymin xmin ymax xmax in [0, 1]; keypoints float64 (T, J, 2): x y in
+    # pixels of the frame, from 0; NaN where a point has no annotation
+    hints: dict[str, np.ndarray]
+    annotated: np.ndarray | None = None  # bool (T,): frames with labels; None = all, if any are
 
 
 class Sample(NamedTuple):
@@ -221,12 +229,22 @@ class LossOutput(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Segmentation of one frame. Either soft maps or hard labels."""
+    """What a model says about one frame: soft maps or hard labels, or points."""
 
     frame: int  # position in the video, from 0
-    masks: Tensor | None = None  # (K, h, w) soft, in [0, 1]
+    masks: Tensor | None = None  # (K, h, w) soft, in [0, 1]; may overlap
     labels: np.ndarray | None = None  # uint8 (H, W): slot + 1, 0 = dropped background
     slots: Tensor | None = None  # (K, D)
+    scores: Tensor | None = None  # (K,) how sure the model is of each mask, in [0, 1]
+    points: np.ndarray | None = None  # float64 (J, 2): x y in pixels of the frame; x < 0 = unseen
+    first_label: int = 1  # label of mask 0; propagation has the background among its maps: 0
+
+
+class Proposals(NamedTuple):
+    """Soft, possibly overlapping masks of one frame, as metrics that rank them get them."""
+
+    masks: Tensor  # (K, h, w) soft
+    scores: Tensor  # (K,) in [0, 1]; 1 where the model does not say
 
 
 class Phase(NamedTuple):

@@ -133,4 +133,5 @@ def cut_and_scale(
     if size is not None and video.shape[1:3] != size:
         video = resize_frames(video, size, interpolation, antialias)
         labels = None if labels is None else nearest_resize(labels, size)
-    return RawClip(video, labels, clip.frames, move_hints(clip.hints, frame, window, what))
+    hints = move_hints(clip.hints, frame, window, what)
+    return clip._replace(video=video, labels=labels, hints=hints)

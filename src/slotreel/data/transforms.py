@@ -200,7 +200,7 @@ class HorizontalFlip:
         if "boxes" in hints:
             hints["boxes"] = mirror_boxes(hints["boxes"])
         labels = None if clip.labels is None else clip.labels[:, :, ::-1]
-        return RawClip(clip.video[:, :, ::-1], labels, clip.frames, hints)
+        return clip._replace(video=clip.video[:, :, ::-1], labels=labels, hints=hints)
 
 
 def mirror_boxes(boxes: np.ndarray) -> np.ndarray:

@@ -114,7 +114,12 @@ class Davis(VideoSource):
     def info(self, index: int) -> VideoInfo:
         """Name, length and (H, W) of a sequence; reads one header."""
         files = self._files[index]
-        return VideoInfo(self.sequences[index], len(files), image_size(files[0][0]))
+        return VideoInfo(
+            self.sequences[index],
+            len(files),
+            image_size(files[0][0]),
+            tuple(frame.stem for frame, _ in files),
+        )
 
     def read(self, index: int, frames: Sequence[int]) -> RawClip:
         """Frames and masks, numbered from 0.

@@ -104,7 +104,7 @@ class FolderVideos(VideoSource):
             facts = self._index(index, path)
             return VideoInfo(name, facts.num_frames, facts.size)
         files = self._files(index, path)
-        return VideoInfo(name, len(files), image_size(files[0]))
+        return VideoInfo(name, len(files), image_size(files[0]), tuple(f.stem for f in files))
 
     def read(self, index: int, frames: Sequence[int]) -> RawClip:
         """Frames and their masks.

@@ -106,3 +106,6 @@ def test_what_cannot_be_is_refused() -> None:
     flow = batch._replace(hints={"flow": torch.zeros(8, 2, 6, 8, 2)})
     with pytest.raises(ConfigError, match=r"cannot move the hint 'flow'"):
         augment_batch(flow, [HorizontalFlip()], 0, 0)
+    joints = batch._replace(hints={"keypoints": torch.zeros(8, 2, 15, 2)})
+    with pytest.raises(ConfigError, match=r"dataset.augment: HorizontalFlip would turn left"):
+        augment_batch(joints, [HorizontalFlip()], 0, 0)

@@ -24,16 +24,22 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path / "davis"
 
 
+def stems(count: int) -> tuple[str, ...]:
+    return tuple(f"{n:05d}" for n in range(count))
+
+
 def test_splits_and_labels() -> None:
     source = Davis(str(DAVIS), 2017, "val")
     assert [source.info(i) for i in range(3)] == [
-        ("blackswan", 4, (480, 854)),
-        ("bmx-trees", 8, (120, 213)),
-        ("dog", 8, (120, 213)),
+        ("blackswan", 4, (480, 854), stems(4)),
+        ("bmx-trees", 8, (120, 213), stems(8)),
+        ("dog", 8, (120, 213), stems(8)),
     ]
     clip = source.read(2, [5, 1])
     assert (clip.video.shape, clip.video.dtype) == ((2, 120, 213, 3), np.uint8)
     assert clip.frames.tolist() == [5, 1]
+    assert clip.annotated is not None
+    assert clip.annotated.all()
     masks = [read_labels(DAVIS / "Annotations/480p/dog" / f"0000{n}.png") for n in (5, 1)]
     assert np.array_equal(clip.labels, np.stack(masks))
     assert [Davis(str(DAVIS), 2016, "train").info(0).id] == ["surf"]
@@ -59,7 +65,7 @@ def test_mask_of_another_size_keeps_it(copy: Path) -> None:
 
 def test_wrong_layouts_name_what_differs(copy: Path) -> None:
     root = str(copy)
-    prepare = r".*prepare_davis.py --root .* ARCHIVE.zip"
+    prepare = r".*prepare.py davis201[67] --root .* ARCHIVE"
     with pytest.raises(ConfigError, match="year=2018: expected 2016 or 2017"):
         Davis(root, 2018)
     with pytest.raises(ConfigError, match=r"split=vall: .*did you mean: val"):
@@ -74,7 +80,7 @@ def test_wrong_layouts_name_what_differs(copy: Path) -> None:
     with pytest.raises(DataError, match=r"dog has 7 frames .* but 8 masks .*partner: 00004.png"):
         Davis(root)
     shutil.rmtree(copy / "JPEGImages/480p/dog")
-    with pytest.raises(DataError, match=r"480p/dog holds no frame, but the list names it"):
+    with pytest.raises(DataError, match=r"480p/dog holds no frame"):
         Davis(root)
     (copy / "ImageSets/2017/val.txt").write_text("\n")
     with pytest.raises(DataError, match=r"val.txt is empty"):

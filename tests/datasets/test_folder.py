@@ -38,11 +38,13 @@ def test_frames_sort_naturally_and_masks_match_by_stem(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     source = FolderVideos(str(tmp_path))
     assert len(source) == 1
-    assert source.info(0) == ("seq", 3, (6, 8))
+    assert source.info(0) == ("seq", 3, (6, 8), ("f1", "f2", "f10"))
     clip = source.read(0, [2, 0, 1])
     assert clip.video[:, 0, 0, 0].tolist() == [2, 0, 1]
     assert clip.labels is not None
     assert clip.labels[:, 0, 0].tolist() == [1, 255, 2]
+    assert clip.annotated is not None
+    assert clip.annotated.tolist() == [True, False, True]
     assert source.read(0, [0]).labels is not None
 
 
@@ -58,7 +60,7 @@ def test_video_file_with_a_name_of_a_telephone(tmp_path: Path) -> None:
     shutil.copy(CLIP, tmp_path / "my video (1).mp4")
     masks(tmp_path / "Annotations" / "my video (1)", ["00000.png", "00007.png"], (90, 160))
     source = FolderVideos(str(tmp_path))
-    assert source.info(0) == ("my video (1)", 12, (90, 160))
+    assert source.info(0) == ("my video (1)", 12, (90, 160), ())
     clip = source.read(0, [7, 3])
     assert clip.labels is not None
     assert clip.labels[:, 0, 0].tolist() == [2, 255]
@@ -69,13 +71,14 @@ def test_video_and_folder_of_the_same_name_stay_apart(tmp_path: Path) -> None:
     frames(tmp_path / "a", ["0.png"])
     source = FolderVideos(str(tmp_path))
     assert [source.info(i).id for i in range(2)] == ["a", "a.mp4"]
-    assert source.read(1, [0]).labels is None
+    clip = source.read(1, [0])
+    assert (clip.labels, clip.annotated) == (None, None)
 
 
 @pytest.mark.parametrize("resolution", ["480p", "other"])
 def test_davis_layout(resolution: str) -> None:
     source = FolderVideos(str(DAVIS), include=["d*", "surf"], resolution=resolution)
-    assert [source.info(i) for i in range(2)] == [
+    assert [source.info(i)[:3] for i in range(2)] == [
         ("dog", 8, (120, 213)),
         ("surf", 8, (120, 213)),
     ]
@@ -155,7 +158,7 @@ def test_written_data_set_reads_back(
     assert write.main(arguments) == 0
     written = FolderVideos(str(tmp_path / "out"))
     shapes = MovingShapes(num_videos=2, num_frames=3, image_size=24, seed=5)
-    assert [written.info(i) for i in range(2)] == [shapes.info(i) for i in range(2)]
+    assert [written.info(i)[:3] for i in range(2)] == [shapes.info(i)[:3] for i in range(2)]
     for index in range(2):
         ours, theirs = written.read(index, [2, 0]), shapes.read(index, [2, 0])
         assert np.array_equal(ours.labels, theirs.labels)
@@ -177,10 +180,10 @@ def test_inputs_of_predict(tmp_path: Path) -> None:
         videos = open_input(str(tmp_path / path))
         assert [(video.name, video.info.num_frames) for video in videos] == expected, path
         for video in videos:
-            shown = list(video.frames)
+            shown = list(video.frames())
             assert len(shown) == video.info.num_frames
             assert shown[0].shape == (*video.info.size, 3)
-    stills = list(open_input(str(tmp_path / "seq"))[0].frames)
+    stills = list(open_input(str(tmp_path / "seq"))[0].frames())
     assert [still[0, 0, 0] for still in stills] == [0, 1]
 
 

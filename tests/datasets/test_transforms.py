@@ -73,6 +73,36 @@ def test_boxes_follow_pixels(transform: Transform) -> None:
     assert (out.hints["boxes"][:, 1] == 0).all()
 
 
+@pytest.mark.parametrize("transform", TRANSFORMS[:-1], ids=lambda t: type(t).__name__)
+def test_keypoints_follow_pixels(transform: Transform) -> None:
+    clip = coordinates(60, 80)
+    x, y = np.meshgrid(np.arange(0.5, 80, 7.25), np.arange(0.0, 60, 6.5))
+    points = np.tile(np.stack([x.ravel(), y.ravel()], -1), (3, 1, 1))
+    points[:, 5] = np.nan
+    out = transform(clip._replace(hints={"keypoints": points}), np.random.default_rng(3))
+    moved = out.hints["keypoints"]
+    assert (moved.shape, moved.dtype) == (points.shape, np.float64)
+    assert np.isnan(moved[:, 5]).all()
+    H, W = out.video.shape[1:3]
+    inside = [n for n, (x, y) in enumerate(moved[0]) if 1 <= x <= W - 2 and 1 <= y <= H - 2]
+    assert len(inside) >= 5
+    for (x, y), (column, row) in zip(moved[0, inside], points[0, inside], strict=True):
+        around = out.video[0, round(y), round(x)].astype(int)  # red = row, green = column
+        half_a_step = max(60 / H, 80 / W) / 2
+        assert np.abs(around[:2] - (row, column)).max() <= half_a_step + 1
+
+
+def test_keypoints_keep_pixel_centres_and_places_outside() -> None:
+    clip = coordinates(4, 8)._replace(hints={"keypoints": np.tile([0.0, 3.0], (3, 1, 1))})
+    rng = np.random.default_rng(0)
+    larger = Resize((8, 24))(clip, rng).hints["keypoints"]
+    assert larger[0, 0].tolist() == [1.0, 6.5]  # middle of the 3 x 2 pixels that became of it
+    assert CenterCrop((2, 4))(clip, rng).hints["keypoints"][0, 0].tolist() == [-2.0, 2.0]
+    for p in (0.0, 1.0):
+        with pytest.raises(ConfigError, match=r"dataset.transform: HorizontalFlip would turn left"):
+            HorizontalFlip(p)(clip, rng)
+
+
 def test_box_that_is_cut_away_becomes_absent() -> None:
     clip = coordinates(60, 80)
     clip.hints["boxes"][:, 0] = [0.0, 0.0, 0.1, 0.1]
@@ -133,6 +163,8 @@ def test_nearest_takes_the_id_under_the_centre() -> None:
     labels = np.arange(6, dtype=np.uint8).reshape(1, 1, 6)
     assert nearest_resize(labels, (1, 2))[0, 0].tolist() == [1, 4]
     assert nearest_resize(labels, (1, 12))[0, 0].tolist() == sorted([*range(6)] * 2)
+    assert np.array_equal(nearest_resize(labels[0], (1, 2)), nearest_resize(labels, (1, 2))[0])
+    assert nearest_resize(labels, (1, 6)) is labels
 
 
 def test_short_side_keeps_the_aspect_ratio() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
+from slotreel.data.geometry import refuse_mirrored_points
 from slotreel.errors import ConfigError
 from slotreel.noise import seed_of
 from slotreel.types import Batch
@@ -73,8 +74,10 @@ class HorizontalFlip(Augmentation):
     def __call__(self, batch: Batch, generators: Sequence[Generator]) -> Batch:
         """Mirror some clips of a batch."""
         frame = batch.views[0].shape[-2:]
+        refuse_mirrored_points(batch.hints, "dataset.augment")
         for name, hint in batch.hints.items():
-            if name != "boxes" and hint.ndim > 3 and hint.shape[2:4] == frame:
+            known = name in ("boxes", "keypoints")
+            if not known and hint.ndim > 3 and hint.shape[2:4] == frame:
                 raise ConfigError(
                     f"dataset.augment: HorizontalFlip cannot move the hint {name!r} of shape "
                     f"{tuple(hint.shape)}; leave it out"

@@ -1,7 +1,8 @@
-"""One cut-and-scale for everything in a clip: pixels, labels and boxes move together."""
+"""One cut-and-scale for everything in a clip: pixels, labels, boxes and points move together."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -62,13 +63,13 @@ def resize_frames(
 
 
 def nearest_resize(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Labels (T, H, W) -> (T, *size): each pixel takes the id under its centre."""
-    (H, W), (h, w) = labels.shape[1:], size
+    """Labels (..., H, W) -> (..., *size): each pixel takes the id under its centre."""
+    (H, W), (h, w) = labels.shape[-2:], size
     if (H, W) == (h, w):
         return labels
     rows = ((np.arange(h) + 0.5) * H / h).astype(np.int64)
     columns = ((np.arange(w) + 0.5) * W / w).astype(np.int64)
-    return labels[:, rows[:, None], columns[None]]
+    return labels[..., rows[:, None], columns]
 
 
 def cut_boxes(boxes: np.ndarray, frame: tuple[int, int], window: Window) -> np.ndarray:
@@ -85,23 +86,70 @@ def cut_boxes(boxes: np.ndarray, frame: tuple[int, int], window: Window) -> np.n
     return moved.astype(np.float32)
 
 
-def move_hints(
-    hints: dict[str, np.ndarray], frame: tuple[int, int], window: Window | None, what: str
-) -> dict[str, np.ndarray]:
-    """Hints after frames (H, W) were cut to ``window`` (None: left whole).
+def move_points(
+    points: np.ndarray, frame: tuple[int, int], window: Window | None, size: tuple[int, int] | None
+) -> np.ndarray:
+    """Points (..., 2), x y in pixels of frames (H, W), after a cut and a scale; None = left out.
+
+    Pixel centres are whole numbers. A point outside the window keeps a place outside the new frame;
+    NaN stays NaN.
+    """
+    moved = np.array(points, dtype=np.float64)
+    if window is not None:
+        moved -= (window.left, window.top)
+        frame = (window.height, window.width)
+    if size is not None:
+        scale = np.array([size[1] / frame[1], size[0] / frame[0]])
+        moved = (moved + 0.5) * scale - 0.5
+    return moved
+
+
+def refuse_pictures(hints: dict[str, np.ndarray], frame: tuple[int, int], what: str) -> None:
+    """Stop where a hint is a picture of its own, whose values a cut or scale would falsify.
 
     Raises:
-        ConfigError: a hint is a picture of its own, whose values a cut or scale would falsify.
+        ConfigError: names the hint and the transform ``what``.
     """
-    moved = dict(hints)
     for name, value in hints.items():
-        if name != "boxes" and value.ndim > 2 and value.shape[1:3] == frame:
+        known = name in ("boxes", "keypoints")
+        if not known and value.ndim > 2 and value.shape[1:3] == frame:
             raise ConfigError(
                 f"dataset.transform: {what} cannot move the hint {name!r} of shape {value.shape}; "
                 "leave that transform or that hint out"
             )
+
+
+def refuse_mirrored_points(hints: Iterable[str], where: str) -> None:
+    """Stop before a mirror image of named joints: a left hand would become a right one.
+
+    Raises:
+        ConfigError: there are keypoints; ``where`` is the configuration key of the mirror.
+    """
+    if "keypoints" in hints:
+        raise ConfigError(
+            f"{where}: HorizontalFlip would turn left joints into right ones, and which ones "
+            f"belong together is not known; leave it out ({where}=[] or without HorizontalFlip)"
+        )
+
+
+def move_hints(
+    hints: dict[str, np.ndarray],
+    frame: tuple[int, int],
+    window: Window | None,
+    size: tuple[int, int] | None,
+    what: str,
+) -> dict[str, np.ndarray]:
+    """Hints after frames (H, W) were cut to ``window`` and scaled to ``size``; None = left out.
+
+    Raises:
+        ConfigError: see ``refuse_pictures``.
+    """
+    refuse_pictures(hints, frame, what)
+    moved = dict(hints)
     if window is not None and "boxes" in hints:
         moved["boxes"] = cut_boxes(hints["boxes"], frame, window)
+    if "keypoints" in hints:
+        moved["keypoints"] = move_points(hints["keypoints"], frame, window, size)
     return moved
 
 
@@ -119,7 +167,7 @@ def cut_and_scale(
     aligned; they are scaled by nearest neighbour.
 
     Raises:
-        ConfigError: see ``move_hints``.
+        ConfigError: see ``refuse_pictures``.
     """
     video, labels = clip.video, clip.labels
     frame = (video.shape[1], video.shape[2])
@@ -133,5 +181,5 @@ def cut_and_scale(
     if size is not None and video.shape[1:3] != size:
         video = resize_frames(video, size, interpolation, antialias)
         labels = None if labels is None else nearest_resize(labels, size)
-    hints = move_hints(clip.hints, frame, window, what)
+    hints = move_hints(clip.hints, frame, window, size, what)
     return clip._replace(video=video, labels=labels, hints=hints)

@@ -12,6 +12,7 @@ from PIL import Image
 from slotreel.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+_ALPHA = ("la", "pa", "rgba")
 IGNORE = 255  # label of pixels that no score and no loss may count
 
 
@@ -87,8 +88,9 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"cannot read the mask {path}: {_reason(path, error)}") from error
     if values.ndim != 2:
+        kind = "has an alpha channel" if mode.lower() in _ALPHA else "is a colour picture"
         raise DataError(
-            f"the mask {path} is a colour picture (mode {mode}): expected one id per pixel, as a "
+            f"the mask {path} {kind} (mode {mode}): expected one id per pixel, as a "
             "palette or grey PNG. Give each colour an id and store it with "
             "slotreel.data.image_io.write_labels(path, ids)"
         )

@@ -1,6 +1,6 @@
 """Options of ``dataset.transform``: fn(clip, rng) -> clip, the same geometry for all frames.
 
-Pixels stay uint8. Labels and boxes move with them. Example:
+Pixels stay uint8. Labels, boxes and keypoints move with them. Example:
 
     transform:
       - {_target_: slotreel.data.transforms.ResizeShortSide, size: 256}
@@ -17,9 +17,10 @@ import numpy as np
 from slotreel.data.geometry import (
     Window,
     cut_and_scale,
-    move_hints,
     parse_interpolation,
     parse_size,
+    refuse_mirrored_points,
+    refuse_pictures,
 )
 from slotreel.errors import ConfigError, DataError
 from slotreel.types import RawClip
@@ -177,7 +178,7 @@ class RandomResizedCrop:
 
 
 class HorizontalFlip:
-    """Mirror left and right, all frames or none.
+    """Mirror left and right, all frames or none; clips with keypoints are refused.
 
     Args:
         p: chance, 0 to 1.
@@ -193,10 +194,12 @@ class HorizontalFlip:
 
     def __call__(self, clip: RawClip, rng: np.random.Generator) -> RawClip:
         """Mirror a clip, or not."""
+        H, W = clip.video.shape[1:3]
+        refuse_pictures(clip.hints, (H, W), "HorizontalFlip")
+        refuse_mirrored_points(clip.hints, "dataset.transform")
         if rng.random() >= self.p:
             return clip
-        H, W = clip.video.shape[1:3]
-        hints = move_hints(clip.hints, (H, W), None, "HorizontalFlip")
+        hints = dict(clip.hints)
         if "boxes" in hints:
             hints["boxes"] = mirror_boxes(hints["boxes"])
         labels = None if clip.labels is None else clip.labels[:, :, ::-1]

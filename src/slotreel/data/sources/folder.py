@@ -11,6 +11,8 @@ import numpy as np
 
 from slotreel.data.files import find_videos, is_video, pictures, visible
 from slotreel.data.image_io import IGNORE, image_size, read_image, read_labels
+from slotreel.data.layouts import guess
+from slotreel.data.stills import checked_numbers, label_stack, stack_frames
 from slotreel.data.video_io import VideoIndex, VideoReader, scan_video
 from slotreel.errors import ConfigError, DataError
 from slotreel.interfaces import VideoSource
@@ -36,7 +38,8 @@ class FolderVideos(VideoSource):
 
     The layout of DAVIS (JPEGImages[/480p]/SEQ, Annotations[/480p]/SEQ) is understood too. Masks
     belong to the frame of the same file stem; a frame without one, in a video that has masks, is
-    all 255: no score counts it. A video without masks has labels None. Frames are sorted naturally.
+    all 255 and not ``annotated``: no score counts it. A video without masks has labels None.
+    Frames are sorted naturally.
 
     Args:
         root: the folder.
@@ -79,7 +82,7 @@ class FolderVideos(VideoSource):
         found = find_videos(frames)
         found.pop("Annotations", None)
         if not found:
-            raise DataError(f"no video in {frames}: {LAYOUT}")
+            raise DataError(f"no video in {frames}: {LAYOUT}.{guess(self.root, 'folder')}")
         names = [n for n in found if any(fnmatch.fnmatchcase(n, glob) for glob in include)]
         if not names:
             known = ", ".join(list(found)[:10])
@@ -121,28 +124,27 @@ class FolderVideos(VideoSource):
             stems = [int(n) for n in numbers]
         else:
             files = self._files(index, path)
-            if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(files):
-                raise IndexError(
-                    f"{path} has frames 0 to {len(files) - 1}, asked for {numbers.tolist()}"
-                )
+            numbers = checked_numbers(str(path), len(files), frames)
             video = stack_frames([(files[n], read_image(files[n])) for n in numbers])
             stems = [files[n].stem for n in numbers]
-        return RawClip(video, self._labels(name, stems, video.shape[1:3]), numbers, {})
+        labels, annotated = self._labels(name, stems, video.shape[1:3])
+        return RawClip(video, labels, numbers, {}, annotated)
 
     def _labels(
         self, name: str, stems: Sequence[str | int], size: tuple[int, ...]
-    ) -> np.ndarray | None:
-        """Masks (T, H0, W0) of frames named by stem, or by number in a video file."""
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Masks (T, H0, W0) of frames named by stem, or by number in a video file; which exist."""
         found = pictures(self.masks / name)
         if not found:
-            return None
+            return None, None
         masks: dict[str | int, Path] = {file.stem: file for file in found}
         masks |= {int(file.stem): file for file in found if file.stem.isdecimal()}
-        read = {stem: (masks[stem], self._mask(masks[stem])) for stem in stems if stem in masks}
-        if read:
-            size = stack_frames(list(read.values())).shape[1:]
-        missing = np.full(size, IGNORE, dtype=np.uint8)
-        return np.stack([read[stem][1] if stem in read else missing for stem in stems])
+        truth = {
+            place: (masks[stem], self._mask(masks[stem]))
+            for place, stem in enumerate(stems)
+            if stem in masks
+        }
+        return label_stack(truth, len(stems), size)
 
     def _mask(self, path: Path) -> np.ndarray:
         ids = read_labels(path)
@@ -165,22 +167,6 @@ class FolderVideos(VideoSource):
         if index not in self._pictures:
             self._pictures[index] = pictures(path)
         return self._pictures[index]
-
-
-def stack_frames(read: Sequence[tuple[Path, np.ndarray]]) -> np.ndarray:
-    """Pictures of one video -> (T, ...).
-
-    Raises:
-        DataError: one differs in size from the first.
-    """
-    first, image = read[0]
-    for path, other in read:
-        if other.shape != image.shape:
-            raise DataError(
-                f"{path} is {other.shape[0]} x {other.shape[1]}, but {first.name} of the same "
-                f"video is {image.shape[0]} x {image.shape[1]}: give all the same size"
-            )
-    return np.stack([other for _, other in read])
 
 
 def _below(folder: Path, resolution: str) -> Path:

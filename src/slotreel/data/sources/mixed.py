@@ -40,7 +40,8 @@ class MixedVideos(VideoSource):
     def read(self, index: int, frames: Sequence[int]) -> RawClip:
         """The given frames of a video."""
         number, own = self._find(index)
-        return self.sources[number].read(own, frames)._replace(labels=None, hints={})
+        clip = self.sources[number].read(own, frames)
+        return clip._replace(labels=None, hints={}, annotated=None)
 
     def _find(self, index: int) -> tuple[int, int]:
         """Which source, and which of its videos."""

@@ -1,8 +1,9 @@
 """Region similarity J, boundary accuracy F and their statistics over a sequence, as in DAVIS.
 
-H W pixels, T frames. A "map" below is either bool or an unsigned integer that carries one mask
-per bit: xor and or act on all bits at once, so the boundaries of all labels of a frame and their
-dilations cost as much as those of one mask.
+H W pixels, T frames. Masks are NumPy arrays or tensors on any device and are worked on there;
+scores are NumPy float64. A "map" below is either bool or an integer that carries one mask per bit:
+xor and or act on all bits at once, so the boundaries of all labels of a frame and their dilations
+cost as much as those of one mask.
 
 Source: Perazzi et al. 2016, "A Benchmark Dataset and Evaluation Methodology for Video Object
 Segmentation"; Pont-Tuset et al. 2017, arXiv:1704.00675; void as in the evaluation of the DAVIS
@@ -12,9 +13,16 @@ Segmentation"; Pont-Tuset et al. 2017, arXiv:1704.00675; void as in the evaluati
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from slotreel.metrics.arrays import Pixels, as_tensors, to_numpy
+
+Map = TypeVar("Map", np.ndarray, Tensor)
 
 BOUND_TH = 0.008  # tolerance of F as a fraction of the frame's diagonal
 
@@ -27,9 +35,7 @@ class Statistics(NamedTuple):
     decay: np.ndarray  # first quarter minus last quarter; negative = better with time
 
 
-def region_similarity(
-    truth: np.ndarray, prediction: np.ndarray, void: np.ndarray | None = None
-) -> np.ndarray:
+def region_similarity(truth: Pixels, prediction: Pixels, void: Pixels | None = None) -> np.ndarray:
     """J: intersection over union of two masks outside void.
 
     Args:
@@ -40,10 +46,8 @@ def region_similarity(
     Returns:
         float64 (...); 1 where the union is empty.
     """
-    both, either = truth & prediction, truth | prediction
-    if void is not None:
-        both, either = both & ~void, either & ~void
-    return jaccard(both.sum((-1, -2)), either.sum((-1, -2)))
+    one, other = _without_void(truth, prediction, void)
+    return jaccard(_area(one & other), _area(one | other))
 
 
 def tolerance_radius(height: int, width: int, bound_th: float = BOUND_TH) -> int:
@@ -67,7 +71,7 @@ def tolerance_radius(height: int, width: int, bound_th: float = BOUND_TH) -> int
     return math.ceil(bound_th * math.sqrt(height * height + width * width))
 
 
-def boundary_map(masks: np.ndarray) -> np.ndarray:
+def boundary_map(masks: Map) -> Map:
     """Pixels that differ from their right, lower or lower right neighbour.
 
     The frame's edge is no boundary: the last row looks right only, the last column down only, the
@@ -79,14 +83,16 @@ def boundary_map(masks: np.ndarray) -> np.ndarray:
     Returns:
         map (..., H, W) of the same type.
     """
-    edges = np.zeros_like(masks)
+    if isinstance(masks, np.ndarray):
+        return boundary_map(as_tensors(masks)[0]).numpy()
+    edges = torch.zeros_like(masks)
     edges[..., :, :-1] = masks[..., :, :-1] ^ masks[..., :, 1:]
     edges[..., :-1, :] |= masks[..., :-1, :] ^ masks[..., 1:, :]
     edges[..., :-1, :-1] |= masks[..., :-1, :-1] ^ masks[..., 1:, 1:]
     return edges
 
 
-def dilate(masks: np.ndarray, radius: int) -> np.ndarray:
+def dilate(masks: Map, radius: int) -> Map:
     """Dilation with the Euclidean disk dy^2 + dx^2 <= radius^2; outside the frame is empty.
 
     Row by row of the disk from its tip to its middle: the half-width only grows, so each step
@@ -99,8 +105,10 @@ def dilate(masks: np.ndarray, radius: int) -> np.ndarray:
     Returns:
         map (..., H, W) of the same type.
     """
+    if isinstance(masks, np.ndarray):
+        return dilate(as_tensors(masks)[0], radius).numpy()
     height, width = masks.shape[-2:]
-    spread, reached = masks.copy(), np.zeros_like(masks)
+    spread, reached = masks.clone(), torch.zeros_like(masks)
     half = 0
     for dy in range(radius, -1, -1):
         while half < math.isqrt(radius * radius - dy * dy):
@@ -117,9 +125,9 @@ def dilate(masks: np.ndarray, radius: int) -> np.ndarray:
 
 
 def boundary_accuracy(
-    truth: np.ndarray,
-    prediction: np.ndarray,
-    void: np.ndarray | None = None,
+    truth: Pixels,
+    prediction: Pixels,
+    void: Pixels | None = None,
     bound_th: float = BOUND_TH,
 ) -> np.ndarray:
     """F: harmonic mean of boundary precision and recall within a tolerance.
@@ -136,16 +144,28 @@ def boundary_accuracy(
         float64 (...); 1 where neither mask has a boundary (a mask over the whole frame has none),
         0 where just one has.
     """
-    if void is not None:
-        truth, prediction = truth & ~void, prediction & ~void
-    radius = tolerance_radius(truth.shape[-2], truth.shape[-1], bound_th)
-    edge_t, edge_p = boundary_map(truth), boundary_map(prediction)
+    one, other = _without_void(truth, prediction, void)
+    radius = tolerance_radius(one.shape[-2], one.shape[-1], bound_th)
+    edge_t, edge_p = boundary_map(one), boundary_map(other)
     return f_measure(
-        (edge_p & dilate(edge_t, radius)).sum((-1, -2)),
-        edge_p.sum((-1, -2)),
-        (edge_t & dilate(edge_p, radius)).sum((-1, -2)),
-        edge_t.sum((-1, -2)),
+        _area(edge_p & dilate(edge_t, radius)),
+        _area(edge_p),
+        _area(edge_t & dilate(edge_p, radius)),
+        _area(edge_t),
     )
+
+
+def _without_void(truth: Pixels, prediction: Pixels, void: Pixels | None) -> tuple[Tensor, Tensor]:
+    """Both masks as tensors on one device, void taken out."""
+    if void is None:
+        one, other = as_tensors(truth, prediction)
+        return one, other
+    one, other, hidden = as_tensors(truth, prediction, void)
+    return one & ~hidden, other & ~hidden
+
+
+def _area(masks: Tensor) -> np.ndarray:
+    return to_numpy(masks.sum((-1, -2)))
 
 
 def sequence_statistics(values: np.ndarray) -> Statistics:
@@ -178,11 +198,11 @@ def _nan_mean(values: np.ndarray) -> np.ndarray:
     return mean
 
 
-def jaccard(both: np.ndarray, either: np.ndarray) -> np.ndarray:
+def jaccard(both: ArrayLike, either: ArrayLike) -> np.ndarray:
     """J from pixel counts of intersection and union, any shape; 1 where the union is empty."""
-    both, either = np.asarray(both), np.asarray(either)
-    score = np.ones(either.shape)
-    np.divide(both, either, out=score, where=either > 0)
+    union = np.asarray(either)
+    score = np.ones(union.shape)
+    np.divide(both, union, out=score, where=union > 0)
     return score
 
 

@@ -3,19 +3,24 @@
 Everything ARI, FG-ARI, mBO and mIoU need is how many points class c shares with slot k. Counting
 that takes one ``bincount`` per frame; the scores are then sums over a few hundred integers.
 
-C truth classes (channel 0 may be background), K slots, T frames, n points. Tables are int64 with
-the axes (..., C, K); a video's table is the sum of its frames' tables. Scores are float64.
+Label maps are NumPy arrays or tensors on any device and are counted there. C truth classes (channel
+0 may be background), K slots, T frames, n points. Tables are NumPy int64 with the axes (..., C, K);
+a video's table is the sum of its frames' tables. Scores are NumPy float64.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from slotreel.metrics.arrays import Pixels, as_tensors, in_steps, to_numpy
 
 IGNORE = 255  # truth label of pixels that belong to no class
 
 
-def check_label_maps(prediction: np.ndarray, truth: np.ndarray, where: str) -> None:
+def check_label_maps(prediction: Pixels, truth: Pixels, where: str) -> None:
     """Refuse anything but two uint8 label maps of one size.
 
     Args:
@@ -27,31 +32,31 @@ def check_label_maps(prediction: np.ndarray, truth: np.ndarray, where: str) -> N
         TypeError: if either is not uint8.
         ValueError: if the two are not images of the same size.
     """
-    if prediction.dtype != np.uint8 or truth.dtype != np.uint8:
+    if not (_is_uint8(prediction) and _is_uint8(truth)):
         raise TypeError(
             f"{where}: expected uint8 label maps, got prediction {prediction.dtype} and truth "
-            f"{truth.dtype}; convert hard labels with labels.astype(np.uint8)"
+            f"{truth.dtype}; convert hard labels with labels.astype(np.uint8) or "
+            "labels.to(torch.uint8)"
         )
     if prediction.ndim != 2 or prediction.shape != truth.shape:
         raise ValueError(
             f"{where}: expected prediction and truth of one size (H, W), got prediction "
-            f"{prediction.shape} and truth {truth.shape}; resize the soft masks to the size of "
-            "the truth first and take the argmax afterwards"
+            f"{tuple(prediction.shape)} and truth {tuple(truth.shape)}; resize the soft masks to "
+            "the size of the truth first and take the argmax afterwards"
         )
 
 
-def label_count(labels: np.ndarray) -> int:
+def label_count(labels: Pixels) -> int:
     """Highest label plus one, ``IGNORE`` not counted; 0 for nothing but ignored pixels.
 
     Args:
         labels: uint8, any shape.
     """
-    return int((labels + np.uint8(1)).max(initial=0))  # 255 wraps around to 0
+    (tensor,) = as_tensors(labels)
+    return int((tensor + 1).max()) if tensor.numel() else 0  # 255 wraps around to 0
 
 
-def joint_counts(
-    truth: np.ndarray, prediction: np.ndarray, num_classes: int, num_slots: int
-) -> np.ndarray:
+def joint_counts(truth: Pixels, prediction: Pixels, num_classes: int, num_slots: int) -> np.ndarray:
     """Pixels of every (class, slot) pair, per frame, ignored pixels in a last row of their own.
 
     Args:
@@ -67,38 +72,52 @@ def joint_counts(
         TypeError: if a map is not uint8.
         ValueError: if the shapes differ or a label is out of range.
     """
-    if truth.dtype != np.uint8 or prediction.dtype != np.uint8:
-        raise TypeError(f"expected uint8 label maps, got {truth.dtype} and {prediction.dtype}")
-    if truth.shape != prediction.shape:
-        raise ValueError(
-            f"expected truth and prediction of one shape (T, ...), got {truth.shape} and "
-            f"{prediction.shape}; resize labels with nearest-neighbour interpolation only"
-        )
-    found = label_count(truth)
+    _check_batch(truth, prediction)
+    classes, slots = as_tensors(truth, prediction)
+    found = label_count(classes)
     if found > num_classes or num_classes > IGNORE:
         raise ValueError(
             f"num_classes={num_classes} does not cover truth labels 0..{found - 1} (255 = ignore, "
             f"so at most 255 classes); try num_classes={min(max(found, 1), IGNORE)}"
         )
-    found = int(prediction.max(initial=0)) + 1
+    found = int(slots.max()) + 1 if slots.numel() else 0
     if found > num_slots:
         raise ValueError(
             f"num_slots={num_slots} does not cover predicted labels 0..{found - 1}; "
             f"try num_slots={found}"
         )
     shape = (num_classes + 1, num_slots)
-    counts = np.empty((len(truth), *shape), dtype=np.int64)
-    for t, (rows, columns) in enumerate(zip(truth, prediction, strict=True)):
-        index = np.minimum(rows, np.uint8(num_classes)).astype(np.intp).ravel()
-        index *= num_slots
-        index += columns.ravel()
-        counts[t] = np.bincount(index, minlength=shape[0] * shape[1]).reshape(shape)
-    return counts
+    return np.concatenate([_count(a, b, shape) for a, b in in_steps(classes, slots)])
 
 
-def contingency(
-    truth: np.ndarray, prediction: np.ndarray, num_classes: int, num_slots: int
-) -> np.ndarray:
+def _count(rows: Tensor, columns: Tensor, shape: tuple[int, int]) -> np.ndarray:
+    """Pairs of labels uint8 (t, ...) counted frame by frame: int64 (t, rows, columns)."""
+    num_frames, bins = len(rows), shape[0] * shape[1]
+    kinds = (torch.uint8, torch.int16, torch.int32, torch.int64)
+    kind = next(k for k in kinds if num_frames * bins <= torch.iinfo(k).max)  # bytes are the cost
+    index = rows.clamp(max=shape[0] - 1).to(kind) * shape[1] + columns
+    if num_frames > 1:
+        first = torch.arange(num_frames, dtype=kind, device=index.device) * bins
+        index += first.reshape(-1, *[1] * (index.ndim - 1))
+    counts = torch.bincount(index.reshape(-1), minlength=num_frames * bins)
+    return to_numpy(counts).reshape(num_frames, *shape)
+
+
+def _is_uint8(labels: Pixels) -> bool:
+    return labels.dtype in (np.uint8, torch.uint8)
+
+
+def _check_batch(truth: Pixels, prediction: Pixels) -> None:
+    if not (_is_uint8(truth) and _is_uint8(prediction)):
+        raise TypeError(f"expected uint8 label maps, got {truth.dtype} and {prediction.dtype}")
+    if truth.shape != prediction.shape:
+        raise ValueError(
+            f"expected truth and prediction of one shape (T, ...), got {tuple(truth.shape)} and "
+            f"{tuple(prediction.shape)}; resize labels with nearest-neighbour interpolation only"
+        )
+
+
+def contingency(truth: Pixels, prediction: Pixels, num_classes: int, num_slots: int) -> np.ndarray:
     """Pixels of every (class, slot) pair, per frame; those with truth 255 count nowhere.
 
     Args:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from slotreel import apply
+from slotreel import evaluation, predicting
 from slotreel.assemble import build_objective
 from slotreel.errors import ConfigError
 from slotreel.training import checkpoint
@@ -38,7 +38,7 @@ def test_train_resume_eval_predict(name: str, tmp_path: Path) -> None:
     assert all(torch.equal(stored[key], again[key]) for key in stored)
 
     cfg = running.composed("eval", f"checkpoint={run}", "trivial_rows=false")
-    apply.eval(cfg)
+    evaluation.eval(cfg)
     evaluated = json.loads(next((run / "eval").rglob("scores.json")).read_text())
     rows = [s["sets"]["moving_shapes"]["discovery"]["rows"][-1] for s in (scores, evaluated)]
     assert rows[0]["means"] == rows[1]["means"]
@@ -46,7 +46,7 @@ def test_train_resume_eval_predict(name: str, tmp_path: Path) -> None:
     frames = tmp_path / "my video (1)"
     write_frames(frames)
     output = tmp_path / "out"
-    apply.predict(
+    predicting.predict(
         running.composed("predict", f"checkpoint={run}", f"input={frames}", f"output={output}")
     )
     assert len(list(output.rglob("masks/*.png"))) == 3

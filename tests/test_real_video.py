@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slotreel import apply
+from slotreel import evaluation, predicting
 from slotreel.training import checkpoint
 from tests import running
 
@@ -40,7 +40,7 @@ def test_a_clip_becomes_masks_overlay_and_slots(davis_run: Path, tmp_path: Path)
     odd = tmp_path / "my video (1).mp4"
     shutil.copy(clip, odd)
     command = [f"checkpoint={davis_run}", f"input={odd}", f"output={tmp_path / 'out'}"]
-    apply.predict(running.composed("predict", *command))
+    predicting.predict(running.composed("predict", *command))
     folder = tmp_path / "out" / "my video (1)"
     assert len(list(folder.glob("masks/*.png"))) == 12
     assert (folder / "overlay.mp4").stat().st_size > 1000
@@ -78,7 +78,7 @@ def test_a_damaged_frame_stops_with_file_and_reason(
 def test_predict_runs_a_trivial_row_in_place_of_a_checkpoint(tmp_path: Path, backbone: str) -> None:
     clip = next((DATA / "clips").glob("*.mp4"))
     command = ["model=feature_kmeans", f"backbone={backbone}", f"input={clip}"]
-    apply.predict(running.composed("predict", *command, f"output={tmp_path}"))
+    predicting.predict(running.composed("predict", *command, f"output={tmp_path}"))
     assert len(list(tmp_path.rglob("masks/*.png"))) == 12
 
 
@@ -87,7 +87,7 @@ def test_eval_runs_a_trivial_row_in_place_of_a_checkpoint(tmp_path: Path) -> Non
         "model=blocks", "validate=davis2016", f"paths.data={DATA}", "trivial_rows=false",
         f"output={tmp_path}",
     ]  # fmt: skip
-    apply.eval(running.composed("eval", *command))
+    evaluation.eval(running.composed("eval", *command))
     scores = json.loads((tmp_path / "scores.json").read_text())
     (row,) = scores["sets"]["davis2016"]["vos"]["rows"]
     assert row["label"] == "blocks"

@@ -4,13 +4,14 @@ import math
 import pytest
 
 from slotreel.files import replacing, write_json
-from slotreel.protocols.score_table import ScoreTable
+from slotreel.protocols.score_table import ScoreTable, VideoFacts
+from slotreel.score_text import score_table_text
 from slotreel.scores import (
     Comparison,
+    Published,
     Row,
     best_trivial,
     flat_scores,
-    score_table_text,
     scores_json,
     skill,
 )
@@ -18,7 +19,8 @@ from slotreel.scores import (
 
 def table(fg_ari, mbo, protocol="discovery", video="a"):
     row = {"fg_ari_video": (fg_ari, 1.0), "mbo_video": (mbo, 1.0), "odd": (0.0, 0.0)}
-    return ScoreTable("moving_shapes", protocol, f"{protocol}: all", {video: row})
+    facts = {video: VideoFacts(12, 2)}
+    return ScoreTable("moving_shapes", protocol, f"{protocol}: all", {video: row}, facts)
 
 
 def rows():
@@ -60,10 +62,12 @@ def test_table_text_in_full():
         "| colours                                          |   20.0 |  80.0 |",
         "| this run, last (step 3000)                       |   60.0 |  68.0 |",
         "| this run, best (step 2500, selected with labels) |   70.0 |  80.0 |",
+        "| samples                                          |      1 |     1 |",
         "| skill of last                                    |  +21.6 | -60.0 |",
         "| skill of best                                    |  +41.2 |  +0.0 |",
         "",
-        "A score is per video unless marked /frame; 2+ = videos with two or more objects.",
+        "Counted: 1 videos, 2 objects, 12 annotated frames.",
+        "A score is per video unless marked /frame; 2+ = with two or more objects.",
         "skill = (score - best trivial) / (100 - best trivial), in percent.",
         "Rows that see the truth are no yardstick.",
         "this run, last (step 3000) does not beat colours on mBO.",
@@ -89,6 +93,21 @@ def test_protocols_never_share_a_table():
     vos = [Row("this run", "last", table(0.5, 0.5, protocol="vos"))]
     text = score_table_text([Comparison(rows(), 5, "grouper"), Comparison(vos, 5, "grouper")])
     assert text.count("| percent") == 2
+
+
+def test_published_numbers_stand_beside_ours_only_where_they_were_measured_so():
+    papers = [
+        Published("discovery", "fg_ari_video", 0.5, 1, "a paper, table 2"),
+        Published("discovery", "mbo_video", 0.4, 30, "a paper, table 3"),
+        Published("vos", "fg_ari_video", 0.9, 1, "another protocol"),
+        Published("discovery", "jf", 0.9, 1, "not measured here"),
+    ]
+    row = Row("checkpoint", "model", table(0.6, 0.68), 10)
+    text = score_table_text([Comparison([row], 5, "decoder", papers, seeds=3)])
+    assert text.splitlines()[-2:] == [
+        "FG-ARI: published 50.0 / ours 60.0 / difference +10.0 / seeds 3 (a paper, table 2).",
+        "mBO 40.0 was published on 30 videos and is not compared with 1 (a paper, table 3).",
+    ]
 
 
 def test_flat_scores_have_the_logged_keys():

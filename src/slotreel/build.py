@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -23,6 +25,7 @@ from slotreel.data.clips import TrainingClips
 from slotreel.data.loader import training_loader
 from slotreel.errors import ConfigError, nearest
 from slotreel.interfaces import Objective
+from slotreel.protocols.protocol import Protocol
 from slotreel.runtime.distributed import World
 from slotreel.runtime.logging import RunLogger, Sink
 from slotreel.training.optim import Optimizer
@@ -31,12 +34,17 @@ from slotreel.training.run import Run, TrainerSettings, Validation
 log = logging.getLogger(__name__)
 
 
-def build_validations(cfg: DictConfig) -> list[Validation]:
+def build_validations(cfg: DictConfig, options: DictConfig | None = None) -> list[Validation]:
     """Validation sets: ``validate=…`` or the data set's own; ``protocol=…`` replaces theirs.
 
+    Args:
+        cfg: names the sets.
+        options: names protocol and propagation, if not ``cfg`` itself.
+
     Raises:
-        ConfigError: a set that lacks data or protocol.
+        ConfigError: a set that lacks data or protocol, or a protocol that is not for that set.
     """
+    options = cfg if options is None else options
     sets = cfg.get("validate") or (cfg.get("dataset") or {}).get("validation") or {}
     validations = []
     for name, spec in sets.items():
@@ -45,13 +53,43 @@ def build_validations(cfg: DictConfig) -> list[Validation]:
         missing = {"data", "protocol"} - set(spec)
         if missing:
             raise ConfigError(f"validate.{name} lacks {', '.join(sorted(missing))}")
-        protocol = make(cfg.get("protocol") or spec.protocol)()
-        source = make(spec.data)()
-        labelled = source.read(0, [0]).labels is not None
+        protocol = make(_protocol_of(spec.protocol, options))()
+        source = make(_data_of(name, spec.data, protocol))()
+        clip = source.read(0, [0])
+        labelled = clip.labels is not None or "keypoints" in clip.hints
         if not labelled:
             log.warning("validate.%s has no masks: its videos are drawn, not scored", name)
         validations.append(Validation(name, source, protocol, labelled))
     return validations
+
+
+def _protocol_of(own: DictConfig, options: DictConfig) -> DictConfig:
+    """The protocol of a set, or the one that was named, with the propagation that was named."""
+    chosen: DictConfig = options.get("protocol") or own
+    propagation = options.get("propagation")
+    if not propagation:
+        return chosen
+    if not chosen.through:
+        raise ConfigError(
+            f"propagation= needs a protocol that spreads labels, and {chosen.name} scores a "
+            "model's own masks; type protocol=davis2017_propagation"
+        )
+    chosen = chosen.copy()
+    chosen.through = propagation
+    return chosen
+
+
+def _data_of(name: str, data: DictConfig, protocol: Protocol) -> DictConfig:
+    """Arguments of a set with those that its protocol fixes."""
+    known = inspect.signature(get_class(data["_target_"])).parameters
+    for key, value in protocol.data.items():
+        if key not in known:
+            raise ConfigError(
+                f"protocol {protocol.name} is defined on data with {key}={value}, but the data of "
+                f"validate.{name} has no {key}; type validate={protocol.name} instead of protocol="
+            )
+    own = OmegaConf.create(OmegaConf.to_container(data, resolve=True))  # a struct takes no new key
+    return cast(DictConfig, OmegaConf.merge(own, protocol.data))
 
 
 def build_settings(cfg: DictConfig, world: World) -> TrainerSettings:

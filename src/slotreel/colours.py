@@ -57,7 +57,7 @@ def overlay(frame: np.ndarray, labels: np.ndarray, alpha: float = 0.55) -> np.nd
     if frame.shape[:2] != labels.shape:
         raise ValueError(
             f"expected labels of the frame's size {frame.shape[:2]}, got {labels.shape}; resize "
-            "them with slotreel.streaming.resize_labels"
+            "them with slotreel.data.geometry.nearest_resize"
         )
     if not 0 <= alpha <= 1:
         raise ValueError(f"expected alpha in [0, 1], got {alpha}; try alpha=0.55")

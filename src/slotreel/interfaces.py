@@ -262,8 +262,12 @@ class Objective(nn.Module, ABC):
         """Whose masks ``stream(masks=...)`` yields: decoder, grouper, or the model's only ones."""
         return "model"
 
+    def has_features(self) -> bool:
+        """Whether ``features`` answers: only then can labels spread by them."""
+        return type(self).features is not Objective.features
+
     def features(self, batch: Batch) -> FrameFeatures:
-        """Backbone features of a batch, for the feature cache and probes."""
+        """Backbone features of a batch, for the feature cache, probes and label propagation."""
         raise TypeError(
             f"{type(self).__name__} has no features; choose a model that has a backbone"
         )

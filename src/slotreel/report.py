@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from slotreel.baselines.rows import trivial_rows
+from slotreel.backbones.patches import PatchPixels
+from slotreel.baselines.rows import conditional_rows, trivial_rows
 from slotreel.baselines.trivial import TRIVIAL_ROWS
 from slotreel.data.image_io import write_image
+from slotreel.features_only import FeaturesOnly
 from slotreel.files import replacing, write_json
 from slotreel.interfaces import Backbone, Objective
 from slotreel.protocols.protocol import ScoreTable
-from slotreel.scores import Comparison, Row, score_table_text, scores_json
+from slotreel.protocols.segment import SegmentedFrame
+from slotreel.runtime.logging import Sink
+from slotreel.score_text import score_table_text
+from slotreel.scores import Comparison, Row, flat_scores, scores_json
 from slotreel.training.run import Validation
+from slotreel.types import VideoInfo
 from slotreel.visualize import mask_picture, mask_video
 
 log = logging.getLogger(__name__)
@@ -28,11 +34,19 @@ def score(
     validation: Validation,
     image_size: tuple[int, int],
     device: torch.device,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    save: Callable[[VideoInfo, SegmentedFrame], None] | None = None,
 ) -> ScoreTable:
     """Scores of an objective on one set, by this process alone."""
     name, source, protocol, _ = validation
     table = protocol.run(
-        objective.to(device), source, set_name=name, image_size=image_size, device=device
+        objective.to(device),
+        source,
+        set_name=name,
+        image_size=image_size,
+        device=device,
+        progress=progress,
+        save=save,
     )
     assert table is not None, "nothing asks to stop"
     return table
@@ -57,16 +71,43 @@ def trivial_comparison_rows(
         image_size: what the rows see, as the model does.
         device: where features are computed.
     """
-    backbone = getattr(getattr(beside, "model", beside), "backbone", None)
-    features = backbone if isinstance(backbone, Backbone) else None
     rows = []
-    for name, objective in trivial_rows(num_slots, seed, features).items():
+    for name, objective in _untrained(validation, beside, num_slots, seed).items():
         started = time.perf_counter()
         table = score(objective, validation, image_size, device)
         seconds = time.perf_counter() - started
         log.info("%s: row %s scored in %.1f s", validation.name, name, seconds)
-        rows.append(Row(TRIVIAL_ROWS[name], "oracle" if objective.oracle else "trivial", table))
+        label = {**TRIVIAL_ROWS, "colours": "labels spread by colours"}[name]
+        rows.append(Row(label, "oracle" if objective.oracle else "trivial", table))
     return rows
+
+
+def _untrained(
+    validation: Validation, beside: Objective, num_slots: int, seed: int
+) -> dict[str, Objective]:
+    """Rows without training that make sense under a protocol, by ``model=`` name."""
+    if validation.protocol.through is not None:
+        colours = FeaturesOnly(backbone=PatchPixels(patch_size=16, samples=4))
+        return conditional_rows(num_slots, seed) | {"colours": colours}
+    backbone = getattr(getattr(beside, "model", beside), "backbone", None)
+    return trivial_rows(num_slots, seed, backbone if isinstance(backbone, Backbone) else None)
+
+
+def log_scores(sink: Sink, comparisons: Sequence[Comparison], step: int) -> None:
+    """Scores and skills of the rows that are compared, and a table with one row per video."""
+    for comparison in comparisons:
+        trivial = [row for row in comparison.rows if row.kind in ("trivial", "oracle")]
+        row = comparison.rows[-1]
+        values = flat_scores(row, [other for other in trivial if other is not row])
+        sink.log(step, values)
+        sink.summary(values)
+        metrics = sorted(row.table.means())
+        lines = []
+        for video, scores in sorted(row.table.rows.items()):
+            own = ScoreTable(row.table.set, row.table.protocol, "", {video: scores}).means()
+            lines.append([video, *(own.get(metric) for metric in metrics)])
+        name = f"eval/{row.table.set}/{row.table.protocol}"
+        sink.table(step, name, ["clip_id", *metrics], lines)
 
 
 def write_report(directory: Path, comparisons: Sequence[Comparison], **facts: Any) -> str:

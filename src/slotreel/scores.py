@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from slotreel.protocols.score_table import ScoreTable
@@ -20,8 +20,10 @@ COLUMNS = {  # metric -> heading, in the order of tables; other metrics follow u
     "mbo_video": "mBO",
     "mbo_frame": "mBO/frame",
     "miou_video": "mIoU",
+    "miou_frame": "mIoU/frame",
 }
 DETAILS = frozenset({"j_recall", "j_decay", "f_recall", "f_decay"})  # shown only when asked for
+RUNS = ("last", "best", "model")  # kinds of rows that are compared with the trivial ones
 LESS_IS_BETTER = frozenset({"j_decay", "f_decay"})  # not scores out of 1: no skill, no winner
 
 
@@ -29,7 +31,8 @@ class Row(NamedTuple):
     """One line of the table.
 
     ``kind``: ``trivial`` (no training), ``oracle`` (no training and sees the truth), ``last`` (end
-    of the run) or ``best`` (the checkpoint that validation picked, which uses labels).
+    of the run), ``best`` (the checkpoint that validation picked, which uses labels) or ``model``
+    (whatever ``eval`` was told to score).
     """
 
     label: str
@@ -43,15 +46,28 @@ class Row(NamedTuple):
             return self.label
         notes = [] if self.step is None else [f"step {self.step}"]
         notes += ["selected with labels"] if self.kind == "best" else []
-        return f"{self.label}, {self.kind}" + (f" ({', '.join(notes)})" if notes else "")
+        label = self.label if self.kind == "model" else f"{self.label}, {self.kind}"
+        return label + (f" ({', '.join(notes)})" if notes else "")
+
+
+class Published(NamedTuple):
+    """A number of a paper, to stand beside ours where the protocols match."""
+
+    protocol: str  # name of the protocol
+    metric: str
+    value: float  # fraction
+    videos: int  # how many it was measured on
+    source: str
 
 
 class Comparison(NamedTuple):
     """Rows of one set under one protocol; two protocols never share a column."""
 
     rows: Sequence[Row]
-    num_slots: int  # K of run and trivial rows
+    num_slots: int | None  # K of run and trivial rows; None where slots play no part
     masks: str  # whose masks were scored: decoder or grouper
+    published: Sequence[Published] = ()  # of the system that is scored
+    seeds: int = 1  # runs behind the row
 
 
 def skill(score: float, best_trivial: float) -> float:
@@ -87,88 +103,25 @@ def flat_scores(row: Row, trivial: Iterable[Row] = ()) -> dict[str, float]:
         ValueError: if a trivial row belongs to another set, protocol or choice of videos.
     """
     trivial = list(trivial)
-    _check_same([row, *trivial])
+    check_same([row, *trivial])
     prefix = f"val/{row.table.set}/{row.table.protocol}"
     means = row.table.means()
     values = {f"{prefix}/{metric}": score for metric, score in means.items()}
-    skills = _skills(row, best_trivial(trivial))
-    return values | {f"{prefix}/{metric}/skill": value for metric, value in skills.items()}
+    beside = skills(row, best_trivial(trivial))
+    return values | {f"{prefix}/{metric}/skill": value for metric, value in beside.items()}
 
 
-def score_table_text(comparisons: Sequence[Comparison], metrics: Sequence[str] = ()) -> str:
-    """All comparisons as plain text that is also Markdown; percent with one decimal.
-
-    Below each table stand the trivial rows that beat the run: they are part of the result.
-
-    Args:
-        comparisons: one per set and protocol.
-        metrics: columns to show; empty shows all that were measured.
-
-    Raises:
-        ValueError: if rows of a comparison differ in set, protocol or videos, or there are none.
-    """
-    return "\n\n".join(_section(comparison, metrics) for comparison in comparisons)
-
-
-def _section(comparison: Comparison, metrics: Sequence[str]) -> str:
-    """Heading, table and remarks of one comparison."""
-    first, best = _check_same(comparison.rows), best_trivial(comparison.rows)
-    runs = [row for row in comparison.rows if row.kind in ("last", "best")]
-    oracle = any(row.kind == "oracle" for row in comparison.rows)
-    columns = _columns(comparison.rows, metrics)
-    lines = [["percent", *(COLUMNS.get(metric, metric) for metric in columns)]]
-    for row in comparison.rows:
-        lines.append([row.caption(), *_percent(row.table.means(), columns, "{:.1f}")])
-    for row in runs if best else []:
-        lines.append([f"skill of {row.kind}", *_percent(_skills(row, best), columns, "{:+.1f}")])
-    remarks = ["A score is per video unless marked /frame; 2+ = videos with two or more objects."]
-    if best and runs:
-        remarks += ["skill = (score - best trivial) / (100 - best trivial), in percent."]
-        remarks += ["Rows that see the truth are no yardstick."] if oracle else []
-    remarks += [sentence for row in runs if (sentence := _defeats(row, best, columns))]
-    heading = (
-        f"{first.set} / {first.protocol}: {len(first.rows)} videos, K = {comparison.num_slots}, "
-        f"masks of the {comparison.masks}"
-    )
-    protocol = f"protocol {first.description}"
-    return "\n".join([heading, protocol, "", _markdown(lines), "", *remarks])
-
-
-def _columns(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
-    """Metrics to show, those of ``COLUMNS`` first."""
-    found = {metric for row in rows for metric in row.table.means()}
-    everything = [*COLUMNS, *sorted(found - COLUMNS.keys() - DETAILS)]
-    return [metric for metric in metrics or everything if metric in found]
-
-
-def _percent(values: Mapping[str, float], columns: Sequence[str], form: str) -> list[str]:
-    # adding 0 turns -0.0 into 0.0
-    return [form.format(round(100 * values[m], 1) + 0.0) if m in values else "-" for m in columns]
-
-
-def _defeats(row: Row, best: dict[str, tuple[float, str]], columns: Sequence[str]) -> str:
-    """One sentence that names every trivial row this run does not beat; empty if there is none."""
-    means, lost = row.table.means(), dict[str, list[str]]()
-    for metric in columns:
-        if metric in best and metric in means and metric not in LESS_IS_BETTER:
-            score, label = best[metric]
-            if means[metric] <= score:
-                lost.setdefault(label, []).append(COLUMNS.get(metric, metric))
-    rivals = "; ".join(f"{label} on {', '.join(names)}" for label, names in lost.items())
-    return f"{row.caption()} does not beat {rivals}." if lost else ""
-
-
-def _skills(row: Row, best: dict[str, tuple[float, str]]) -> dict[str, float]:
+def skills(row: Row, best: dict[str, tuple[float, str]]) -> dict[str, float]:
     """Skill per metric that both sides have; left out where the trivial row is perfect."""
-    skills = {
+    values = {
         metric: skill(score, best[metric][0])
         for metric, score in row.table.means().items()
         if metric in best and metric not in LESS_IS_BETTER
     }
-    return {metric: value for metric, value in skills.items() if math.isfinite(value)}
+    return {metric: value for metric, value in values.items() if math.isfinite(value)}
 
 
-def _check_same(rows: Sequence[Row]) -> ScoreTable:
+def check_same(rows: Sequence[Row]) -> ScoreTable:
     """The first table, after making sure that all rows scored the same videos the same way."""
     if not rows:
         raise ValueError("expected at least one row to compare, got none")
@@ -190,16 +143,6 @@ def _check_same(rows: Sequence[Row]) -> ScoreTable:
     return first
 
 
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    """A table with aligned columns, the first to the left and numbers to the right."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join(
-        "| " + " | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) + " |"
-        for line in [lines[0], rule, *lines[1:]]
-    )
-
-
 def scores_json(comparisons: Sequence[Comparison], **facts: Any) -> dict[str, Any]:
     """Everything the tables show and every video's row, as fractions, fit for ``write_json``.
 
@@ -217,13 +160,14 @@ def scores_json(comparisons: Sequence[Comparison], **facts: Any) -> dict[str, An
     """
     sets: dict[str, dict[str, Any]] = {}
     for comparison in comparisons:
-        first = _check_same(comparison.rows)
+        first = check_same(comparison.rows)
         protocols = sets.setdefault(first.set, {})
         if first.protocol in protocols:
             raise ValueError(f"{first.set} / {first.protocol} came twice; merge its rows into one")
         best = best_trivial(comparison.rows)
         protocols[first.protocol] = {
             "description": first.description,
+            "counted": first.counted(),
             "num_videos": len(first.rows),
             "num_slots": comparison.num_slots,
             "masks": comparison.masks,
@@ -239,7 +183,9 @@ def _row_json(row: Row, best: dict[str, tuple[float, str]]) -> dict[str, Any]:
         "step": row.step,
         "selected_with_labels": row.kind == "best",
         "means": row.table.means(),
+        "parts": row.table.parts(),
         "counts": row.table.counts(),
-        "skill": _skills(row, best) if row.kind in ("last", "best") else {},
+        "skill": skills(row, best) if row.kind in RUNS else {},
         "videos": row.table.to_dict()["rows"],
+        "facts": row.table.to_dict()["facts"],
     }

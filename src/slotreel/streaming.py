@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from slotreel.data.geometry import nearest_resize
 from slotreel.errors import ConfigError
 from slotreel.interfaces import Objective
 from slotreel.types import Prediction
@@ -35,13 +36,21 @@ def as_size(size: int | Sequence[int]) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def model_input(frames: np.ndarray, size: tuple[int, int], device: torch.device | str) -> Tensor:
-    """Frames as models see them: bilinear with antialias, in [0, 1].
+def model_input(
+    frames: np.ndarray,
+    size: tuple[int, int],
+    device: torch.device | str,
+    interpolation: str = "bilinear",
+    antialias: bool = True,
+) -> Tensor:
+    """Frames as models see them, in [0, 1]; what bicubic overshoots is cut off.
 
     Args:
         frames: uint8 (n, H, W, 3).
         size: height and width that the model expects, pixels.
         device: where the result goes; the resize happens there.
+        interpolation: nearest, bilinear or bicubic; pixel centres are aligned.
+        antialias: average over what a smaller size leaves out.
 
     Returns:
         float32 (n, 3, *size).
@@ -49,7 +58,13 @@ def model_input(frames: np.ndarray, size: tuple[int, int], device: torch.device 
     pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
     video = pixels.permute(0, 3, 1, 2).float() / 255  # (n, 3, H, W)
     if video.shape[-2:] != size:
-        video = F.interpolate(video, size, mode="bilinear", align_corners=False, antialias=True)
+        smooth = interpolation != "nearest"
+        video = F.interpolate(
+            video,
+            size,
+            mode=interpolation if smooth else "nearest-exact",
+            antialias=antialias and smooth,
+        )
     return video.clamp_(0, 1)
 
 
@@ -64,7 +79,8 @@ def hard_labels(prediction: Prediction, size: tuple[int, int]) -> np.ndarray:
         size: height and width of the wanted map, pixels.
 
     Returns:
-        uint8 (H, W): slot + 1, 0 = dropped background.
+        uint8 (H, W): ``first_label`` + slot (slot + 1 unless the model says otherwise); 0 =
+        background.
 
     Raises:
         ValueError: if the prediction has neither masks nor labels, or more slots than a label map
@@ -81,22 +97,13 @@ def hard_labels(prediction: Prediction, size: tuple[int, int]) -> np.ndarray:
             # half precision cannot be interpolated on every device
             masks = F.interpolate(masks[None].float(), size, mode="bilinear", align_corners=False)
             masks = masks[0]
-        winner: np.ndarray = (masks.argmax(0) + 1).to(torch.uint8).cpu().numpy()
+        winner: np.ndarray = (
+            (masks.argmax(0) + prediction.first_label).to(torch.uint8).cpu().numpy()
+        )
         return winner
     if prediction.labels is None:
         raise ValueError(f"frame {prediction.frame}: expected masks or labels, got neither")
-    return resize_labels(prediction.labels, size)
-
-
-def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Label map (..., H, W) at another size; the pixel whose centre is nearest gives the label."""
-    height, width = labels.shape[-2:]
-    if (height, width) == size:
-        return labels
-    rows = ((np.arange(size[0]) + 0.5) * height / size[0]).astype(np.int64)
-    columns = ((np.arange(size[1]) + 0.5) * width / size[1]).astype(np.int64)
-    picked: np.ndarray = labels[..., rows[:, None], columns]
-    return picked
+    return nearest_resize(prediction.labels, size)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ class MemoryVideos(VideoSource):
 
     def __init__(self, videos: Mapping[str, np.ndarray], *, masks: bool = True) -> None:
         self.videos, self.names, self.masks = dict(videos), list(videos), masks
+        self.annotated: np.ndarray | None = None  # of every video
 
     def __len__(self) -> int:
         return len(self.names)
@@ -31,7 +32,8 @@ class MemoryVideos(VideoSource):
         labels = self.videos[self.names[index]][list(frames)]
         colours = np.array([[20, 20, 20], [250, 0, 0], [0, 250, 0], [0, 0, 250]], np.uint8)
         video = colours[np.where(labels == 255, 0, labels)]
-        return RawClip(video, labels if self.masks else None, np.asarray(frames), {})
+        known = None if self.annotated is None else self.annotated[list(frames)]
+        return RawClip(video, labels if self.masks else None, np.asarray(frames), {}, known)
 
 
 class Answers(Objective):

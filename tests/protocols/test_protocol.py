@@ -5,15 +5,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from torch import nn
 
+from slotreel.assemble import make
+from slotreel.backbones.patches import PatchPixels
+from slotreel.baselines.trivial import KeepFirst
 from slotreel.errors import ConfigError, DataError
+from slotreel.features_only import FeaturesOnly
 from slotreel.interfaces import Metric
 from slotreel.metrics.jf import JF
 from slotreel.metrics.segmentation import Segmentation
+from slotreel.metrics.single_object import SingleObject
+from slotreel.protocols.framing import centre_square
 from slotreel.protocols.protocol import Protocol, ScoreTable
+from slotreel.protocols.score_table import VideoFacts
 from slotreel.types import Prediction
+from tests import running
+from tests.protocols.conftest import scene
 
 CONF = Path(__file__).parents[2] / "conf" / "protocol"
 RUN = {"set_name": "memory", "image_size": (16, 24), "device": "cpu"}
@@ -139,17 +147,6 @@ def test_predictions_may_wait_for_the_whole_video(videos, perfect, make_answers)
     assert protocol().run(late, videos, **RUN).rows == protocol().run(perfect, videos, **RUN).rows
 
 
-def test_unannotated_frames_are_seen_and_not_scored(make_videos, make_answers):
-    labels = np.ones((4, 8, 8), dtype=np.uint8)
-    labels[:, :4] = 0
-    labels[1:3] = 255
-    source = make_videos({"sparse": labels})
-    model = make_answers(lambda video, t, frame: Prediction(t, labels=labels[0] + 1))
-    table = protocol(metrics=[Frames()]).run(model, source, **RUN)
-    assert table.rows["sparse"]["frames"][0] == 2.0
-    assert model.seen[0][1][0] == 4
-
-
 @pytest.mark.parametrize("positions", [[0, 0, 1, 2, 3], [0, 1, 2, 3], [9, 1, 2, 3, 4]])
 def test_every_frame_must_be_predicted_once(videos, make_answers, positions):
     def at(video, t, frame):
@@ -177,6 +174,12 @@ def test_videos_without_masks_are_refused(videos, make_videos, perfect):
         ({"max_frames": 0}, "max_frames"),
         ({"image_size": [1, 2, 3]}, "image_size"),
         ({"image_size": 0}, "image_size"),
+        ({"crop": "center"}, "did you mean: centre_square"),
+        ({"compare": "frames"}, "choose one of|did you mean|truth"),
+        ({"remainder": "dropp"}, "did you mean: drop"),
+        ({"interpolation": "cubic"}, "bicubic"),
+        ({"window": 0}, "window of at least 1"),
+        ({"background": "biggest"}, "largest"),
     ],
 )
 def test_wrong_settings_are_refused(changes, message):
@@ -223,12 +226,141 @@ def test_table_survives_json():
     assert again == scores
 
 
+def composed_protocol(name):
+    return running.composed("eval", f"protocol={name}").protocol
+
+
 @pytest.mark.parametrize("option", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
-def test_options_build_and_state_every_knob(option, videos, perfect):
-    content = OmegaConf.load(option)
-    built = instantiate(content, _partial_=True, _convert_="all")()
+def test_options_build_and_state_every_knob(option):
+    content = composed_protocol(option.stem)
+    built = make(content)()
     assert built.name == option.stem
     for part, made in [(content, built), *zip(content.metrics, built.metrics, strict=True)]:
         assert set(part) == {"_target_", *inspect.signature(type(made)).parameters}
-    assert built.run(perfect, videos, **RUN).means()["fg_ari_video"] == 1.0
-    assert option.read_text().startswith(f"# ./train.py protocol={option.stem}")
+    assert option.read_text().startswith(f"# ./train.py protocol={option.stem} ")
+    assert (running.CONF / "validate" / f"{option.stem}.yaml").is_file() == (
+        option.stem not in ("discovery", "vos", "corloc", "slot_jf")
+    ), "a protocol of a paper or benchmark has validate=NAME; the general ones do not"
+
+
+@pytest.mark.parametrize(
+    "name", ["discovery", "vos", "discovery_video", "discovery_video_ytvis", "discovery_chunks6"]
+)
+def test_a_perfect_model_scores_one_under_every_protocol_of_discovery(
+    name, make_videos, make_answers
+):
+    videos = make_videos({"a": scene(12, 0), "b": scene(13, 1)})
+
+    def right(video, t, frame):
+        name, _, start = video.id.partition("@")
+        labels = videos.videos[name][int(start or 0) + t] + 1
+        return Prediction(t, labels=centre_square(labels[None])[0] if "ytvis" in kind else labels)
+
+    kind = "ytvis" if name in ("discovery_video_ytvis", "discovery_chunks6") else name
+    content = composed_protocol(name)
+    content.compare = "truth"  # the toy's truth is smaller than what the model sees
+    means = make(content)().run(make_answers(right), videos, **RUN).means()
+    assert means["fg_ari_video"] == pytest.approx(1.0)
+    assert means["mbo_video"] == pytest.approx(1.0)
+
+
+def test_windows_start_anew_and_are_scored_apart(make_videos, make_answers):
+    """Two objects that swap labels at the window's border: windows are perfect, the video is not."""
+    labels = scene(12, 0)
+    videos = make_videos({"a": labels})
+    swap = np.array([1, 3, 2], dtype=np.uint8)
+
+    def answer(video, t, frame):
+        start = int(video.id.partition("@")[2] or 0)
+        here = start + t
+        return Prediction(t, labels=swap[labels[here]] if here >= 6 else labels[here] + 1)
+
+    whole = protocol().run(make_answers(answer), videos, **RUN)
+    model = make_answers(answer)
+    parts = protocol(window=6).run(model, videos, **RUN)
+    assert whole.means()["fg_ari_video"] < 0.2
+    assert parts.means()["fg_ari_video"] == pytest.approx(1.0)
+    assert parts.counts()["fg_ari_video"] == 2
+    assert [name for name, *_ in model.seen] == ["a@0", "a@6"]
+    assert whole.facts["a"][:2] == parts.facts["a"][:2] == (12, 2)
+
+
+def test_frames_that_complete_a_window_are_not_scored(make_videos, make_answers):
+    videos = make_videos({"a": scene(10, 0)})
+    model = make_answers(lambda video, t, frame: Prediction(t, labels=np.ones((16, 24), np.uint8)))
+    frames = {"keep": 10, "drop": 8, "complete": 10}
+    for remainder, count in frames.items():
+        model.seen.clear()
+        scorer = protocol(metrics=[Frames()], window=4, remainder=remainder, chunk=4)
+        table = scorer.run(model, videos, **RUN)
+        assert table.rows["a"]["frames"][0] == count
+        pushed = sum(shape[0] for _, shape, *_ in model.seen)
+        assert pushed == {"keep": 10, "drop": 8, "complete": 12}[remainder]
+
+
+def test_the_background_slot_is_dropped_before_scoring(make_videos, make_answers):
+    labels = scene(5, 0)
+    videos = make_videos({"a": labels})
+    model = make_answers(lambda video, t, frame: Prediction(t, labels=labels[t] + 1))
+    seen = []
+    kept = protocol(metrics=[SingleObject()])
+    dropped = protocol(metrics=[SingleObject()], background="border")
+    assert kept.run(model, videos, **RUN).means()["j_fg"] < 0.5
+    table = dropped.run(
+        model, videos, **RUN, save=lambda video, frame: seen.append((video.id, frame.frame))
+    )
+    assert table.means()["j_fg"] == 1.0
+    assert seen == [("a", t) for t in range(5)]
+
+
+def test_a_void_frame_is_scored_and_an_unannotated_one_is_not(make_videos, make_answers):
+    labels = scene(5, 0)
+    labels[2] = 255
+    model = make_answers(lambda video, t, frame: Prediction(t, labels=np.ones((16, 24), np.uint8)))
+    videos = make_videos({"a": labels})
+    assert protocol(metrics=[Frames()]).run(model, videos, **RUN).rows["a"]["frames"][0] == 5
+    videos.annotated = np.array([True, True, False, True, True])
+    table = protocol(metrics=[Frames()]).run(model, videos, **RUN)
+    assert table.rows["a"]["frames"][0] == 4
+    assert table.facts["a"] == VideoFacts(4, 2)
+
+
+def test_what_breaks_the_protocol_names_the_video(make_videos, make_answers):
+    model = make_answers(
+        lambda video, t, frame: Prediction(t, labels=np.full((16, 24), 30, np.uint8))
+    )
+    with pytest.raises(DataError, match=r"protocol both: .*'clip'.*20"):
+        protocol().run(model, make_videos({"clip": scene(5, 0)}), **RUN)
+
+
+def test_only_what_is_conditional_sees_the_first_frame(make_videos):
+    labels = scene(4, 0)
+    videos = make_videos({"a": labels})
+    still = KeepFirst(num_slots=2)
+    table = protocol(metrics=[JF(matching="identity")]).run(still, videos, **RUN)
+    assert 0 < table.means()["j"] < 1
+    videos.annotated = np.array([False, True, True, True])
+    with pytest.raises(DataError, match="starts from the truth of the first frame"):
+        protocol(metrics=[JF(matching="identity")]).run(still, videos, **RUN)
+
+
+def test_models_with_features_are_read_through(videos, make_answers):
+    class Through(nn.Module):
+        def __init__(self, objective):
+            super().__init__()
+            self.objective = objective
+
+    scorer = protocol(through=Through)
+    features = FeaturesOnly(backbone=PatchPixels())
+    assert scorer.scored(features).objective is features
+    plain = make_answers(lambda video, t, frame: Prediction(t))
+    assert scorer.scored(plain) is plain
+    assert protocol().scored(features) is features
+    assert "through Through" in scorer.describe()
+
+
+def test_parts_of_a_score_are_averaged():
+    scores = table(a={"pck/one": (1.0, 2.0), "pck/two": (3.0, 3.0)}, b={"pck/one": (2.0, 2.0)})
+    assert scores.means() == {"pck": (0.75 + 1.0) / 2}
+    assert scores.parts() == {"pck/one": 0.75, "pck/two": 1.0}
+    assert scores.counts() == {"pck": 2.0}

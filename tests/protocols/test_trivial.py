@@ -10,6 +10,7 @@ from slotreel.baselines.trivial import (
     TRIVIAL_ROWS,
     Blocks,
     ForegroundOracle,
+    KeepFirst,
     OneSlot,
     RandomLabels,
 )
@@ -29,6 +30,7 @@ ROWS = {
     "blocks": Blocks,
     "rgb_kmeans": RgbKmeans,
     "feature_kmeans": FeatureKmeans,
+    "keep_first": KeepFirst,
 }
 RUN = {"set_name": "memory", "image_size": (16, 24), "device": "cpu"}
 
@@ -73,6 +75,20 @@ def test_options_and_rows_agree():
         text = (CONF / f"{name}.yaml").read_text()
         assert text.startswith(f"# ./eval.py model={name}\n")
         assert row.uses_backbone == ("backbone" in inspect.signature(row).parameters)
+
+
+def test_the_first_frame_is_kept_without_its_void():
+    given = np.array([[[0, 3], [255, 1]]], dtype=np.uint8)
+    stream = KeepFirst(num_slots=2).stream(VideoInfo("a", 3, (2, 2)))
+    ready = stream.push(torch.rand(2, 3, 2, 2), {"labels": given})
+    ready += stream.push(torch.rand(1, 3, 2, 2))
+    assert [p.frame for p in ready] == [0, 1, 2]
+    for prediction in ready:
+        assert hard_labels(prediction, (2, 2)).tolist() == [[0, 3], [0, 1]]
+    points = np.ones((1, 4, 2))
+    stream = KeepFirst(num_slots=2).stream(VideoInfo("a", 1, (2, 2)))
+    (only,) = stream.push(torch.rand(1, 3, 2, 2), {"keypoints": points})
+    assert (only.points == points[0]).all()
 
 
 @pytest.mark.parametrize("name", ROWS)

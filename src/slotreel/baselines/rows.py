@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from slotreel.baselines.trivial import Blocks, ForegroundOracle, OneSlot, RandomLabels
+from slotreel.baselines.trivial import (
+    Blocks,
+    ForegroundOracle,
+    KeepFirst,
+    OneSlot,
+    RandomLabels,
+)
 from slotreel.baselines.video_kmeans import FeatureKmeans, RgbKmeans
 from slotreel.interfaces import Backbone, Objective
+
+
+def conditional_rows(num_slots: int, seed: int) -> dict[str, Objective]:
+    """Rows of protocols that give the first frame away, by ``model=`` name."""
+    return {"keep_first": KeepFirst(num_slots=num_slots, seed=seed)}
 
 
 def trivial_rows(num_slots: int, seed: int, backbone: Backbone | None) -> dict[str, Objective]:

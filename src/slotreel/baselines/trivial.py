@@ -27,6 +27,7 @@ TRIVIAL_ROWS = {  # model=<name> -> what tables call it, in the order of tables
     "blocks": "fixed blocks",
     "rgb_kmeans": "k-means on colours",
     "feature_kmeans": "k-means on features",
+    "keep_first": "first frame kept",
 }
 
 LabelFrame = Callable[[int, tuple[int, int], Mapping[str, Any]], np.ndarray]
@@ -106,6 +107,36 @@ class ForegroundOracle(Trivial):
             return np.where((truth > 0) & (truth < 255), 2, 1).astype(np.uint8)
 
         return FrameStream(copy)
+
+
+class KeepFirst(Trivial):
+    """The truth of the first frame (labels or keypoints) is the answer to every frame."""
+
+    conditional = True
+
+    def stream(self, video: VideoInfo, *, masks: MaskSource = "auto") -> Stream:
+        """Start a video; the first ``push`` expects the truth of frame 0 in its hints."""
+        return _FirstStream()
+
+
+class _FirstStream(Stream):
+    def __init__(self) -> None:
+        self.labels: np.ndarray | None = None
+        self.points: np.ndarray | None = None
+        self.done = 0
+
+    def push(self, frames: Tensor, hints: Mapping[str, Any] | None = None) -> list[Prediction]:
+        """What was given, once per frame; void says nothing about the frames to come."""
+        if hints and "labels" in hints:
+            first = np.asarray(hints["labels"])[0]
+            self.labels = np.where(first == 255, 0, first).astype(np.uint8)
+        if hints and "keypoints" in hints:
+            self.points = np.asarray(hints["keypoints"])[0]
+        start, self.done = self.done, self.done + len(frames)
+        return [
+            Prediction(frame, labels=self.labels, points=self.points)
+            for frame in range(start, self.done)
+        ]
 
 
 class Blocks(Trivial):

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, get_args
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
 
 from slotreel.errors import ConfigError, DataError, nearest
+from slotreel.inference.background import BackgroundRule
 from slotreel.interfaces import Metric, Objective, VideoSource
-from slotreel.protocols.score_table import ScoreTable
-from slotreel.protocols.segment import LabelledFrame, segment
+from slotreel.protocols.framing import parse_framing
+from slotreel.protocols.score_table import ScoreTable, VideoFacts
+from slotreel.protocols.scoring import VideoScores
+from slotreel.protocols.segment import SegmentedFrame, segment
+from slotreel.protocols.windows import Window, check_remainder, plan_windows
 from slotreel.streaming import as_size, evaluating
 from slotreel.types import MaskSource, MetricRow, VideoInfo
 
 __all__ = ["LabelledClip", "Protocol", "ScoreTable"]
 
-IGNORE = 255  # a frame of nothing else has no annotation
+Size = tuple[int, int]
 
 
 class LabelledClip(NamedTuple):
@@ -31,24 +35,38 @@ class LabelledClip(NamedTuple):
 class Protocol:
     """How videos are read, segmented and scored; one object for training, eval and trivial rows.
 
-    Videos are streamed whole, in order, with constant memory. Frames are resized (bilinear,
-    antialias) to what the model expects, masks are brought back to the size of the truth before
-    they are cut. Frames whose truth is 255 everywhere are seen by the model and not scored.
+    Videos are streamed in order with constant memory. Masks are brought back to the size of
+    comparison before they are cut. Frames without annotation are seen by the model and not scored;
+    a frame whose truth is void everywhere is annotated, and each metric says what it scores.
 
     Args:
         name: part of every logged key.
         metrics: what is measured; no two may use one name.
+        data: arguments of the set of videos that belong to the protocol, e.g. ``{split: val}``;
+            they replace the set's own.
+        through: makes of a model with features the model that is scored, e.g. label propagation;
+            null scores the model's own masks. Models without features answer for themselves.
         masks: whose masks are scored: ``decoder``, ``grouper``, or ``auto`` (the decoder's if it
             has any, else the grouper's).
+        background: which slot becomes background (label 0): ``none``, ``largest``, ``border`` or a
+            slot's number, decided on the first frames of each video.
         image_size: size of the frames the model sees, pixels: one number for a square or
-            [height, width]; null = the size the model was trained with.
+            [height, width]; null = what the model asks for, usually its training size.
+        interpolation: how frames are brought to that size: nearest, bilinear or bicubic.
+        antialias: average over what a smaller size leaves out.
+        crop: ``whole`` frames, or the ``centre_square`` of frames and truth.
+        compare: at the size of the ``truth``, or at the size the ``model`` sees.
         max_frames: no more than this many frames of each video, from its start; null = all.
         frame_stride: every n-th frame only; ``max_frames`` counts what is left.
+        window: frames of a window that is segmented and scored as a video of its own; null = whole.
+        remainder: a last window that is too short is scored as it is (``keep``), left out
+            (``drop``), or completed with the video's last frames after its own, which are not
+            scored (``complete``).
         chunk: frames pushed at once; changes memory and speed, not the score of a causal model.
         max_videos: no more than this many videos, from the start of the source; null = all.
 
     Raises:
-        ConfigError: if a number is not positive, there is no metric, or masks is unknown.
+        ConfigError: if a number is not positive, there is no metric, or a word is unknown.
     """
 
     def __init__(
@@ -56,10 +74,19 @@ class Protocol:
         *,
         name: str,
         metrics: Sequence[Metric],
+        data: Mapping[str, Any] | None = None,
+        through: Callable[[Objective], Objective] | None = None,
         masks: MaskSource = "auto",
+        background: str | int = "none",
         image_size: int | Sequence[int] | None = None,
+        interpolation: str = "bilinear",
+        antialias: bool = True,
+        crop: str = "whole",
+        compare: str = "truth",
         max_frames: int | None = None,
         frame_stride: int = 1,
+        window: int | None = None,
+        remainder: str = "keep",
         chunk: int = 8,
         max_videos: int | None = None,
     ) -> None:
@@ -67,15 +94,18 @@ class Protocol:
             raise ConfigError(f"protocol {name} has no metrics; expected at least one _target_")
         if masks not in get_args(MaskSource):
             raise ConfigError(f"masks={masks} is unknown; {nearest(masks, get_args(MaskSource))}")
+        limits = {"max_frames": max_frames, "max_videos": max_videos, "window": window}
         numbers = {"frame_stride": frame_stride, "chunk": chunk}
-        limits = {"max_frames": max_frames, "max_videos": max_videos}
         numbers |= {key: value for key, value in limits.items() if value is not None}
         for key, value in numbers.items():
             if value < 1:
                 raise ConfigError(f"expected {key} of at least 1, got {value}; type {key}=1")
         self.name, self.metrics, self.masks = name, list(metrics), masks
-        self.image_size = None if image_size is None else as_size(image_size)
+        self.data, self.through = dict(data or {}), through
+        self.background = BackgroundRule(background)
+        self.framing = parse_framing(image_size, interpolation, antialias, crop, compare)
         self.max_frames, self.frame_stride = max_frames, frame_stride
+        self.window, self.remainder = window, check_remainder(remainder)
         self.chunk, self.max_videos = chunk, max_videos
 
     def describe(self, image_size: int | Sequence[int] | None = None) -> str:
@@ -84,18 +114,31 @@ class Protocol:
         Args:
             image_size: the model's training size, used where the protocol leaves the size open.
         """
-        size = self.image_size or (None if image_size is None else as_size(image_size))
         frames = "all frames" if self.max_frames is None else f"first {self.max_frames} frames"
         if self.frame_stride > 1:
             frames += f" at stride {self.frame_stride}"
-        videos = "all videos" if self.max_videos is None else f"first {self.max_videos} videos"
-        seen = f"{size[0]}x{size[1]} px" if size else "training size"
-        metrics = ", ".join(_describe_metric(metric) for metric in self.metrics)
-        return (
-            f"{self.name}: {videos}, {frames}, whole video streamed, model sees {seen} "
-            f"(bilinear, antialias); masks={self.masks}, bilinear to the size of the truth, then "
-            f"argmax; frames without annotation skipped; {metrics}"
-        )
+        unit = "whole video streamed"
+        if self.window is not None:
+            unit = f"windows of {self.window} frames from new slots, remainder {self.remainder}"
+        size = "training size" if image_size is None else "{}x{} px".format(*as_size(image_size))
+        through = ""
+        if self.through is not None:
+            size = "the size it asks for"
+            through = f"; features read through {_describe_partial(self.through)}"
+        rule = self.background.rule
+        parts = [
+            f"{self.name}: "
+            + ", ".join(f"{key} {value}" for key, value in self.data.items())
+            + ("; " if self.data else "")
+            + ("all videos" if self.max_videos is None else f"first {self.max_videos} videos"),
+            frames,
+            unit,
+            self.framing.describe(size)
+            + f"; masks={self.masks}, background slot: {rule}{through}"
+            + "; frames without annotation not scored",
+            *(_describe_metric(metric) for metric in self.metrics),
+        ]
+        return ", ".join(parts)
 
     def run(
         self,
@@ -107,6 +150,7 @@ class Protocol:
         device: torch.device | str,
         stop: Callable[[], bool] = lambda: False,
         progress: Callable[[int, int], None] = lambda done, total: None,
+        save: Callable[[VideoInfo, SegmentedFrame], None] | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> ScoreTable | None:
@@ -114,12 +158,13 @@ class Protocol:
 
         Args:
             objective: the model; in evaluation mode meanwhile and restored afterwards.
-            source: videos with masks.
+            source: videos with truth.
             set_name: name of the source in tables and logs.
             image_size: the model's training size, used where the protocol leaves the size open.
             device: where the model is.
             stop: polled before each video; once true, the evaluation is abandoned.
             progress: called with (videos done, videos to do) of this rank.
+            save: called with every frame, scored or not.
             rank: this rank's place among ``world_size``.
             world_size: ranks that share the videos; merge their tables for the set's.
 
@@ -127,12 +172,13 @@ class Protocol:
             One row per video, or None if abandoned: an evaluation cut short has no score.
 
         Raises:
-            DataError: if a video has no masks, shares its id, or cannot be read.
+            DataError: if a video has no truth, shares its id, cannot be read, or a prediction does
+                not obey the protocol.
         """
         total = len(source) if self.max_videos is None else min(len(source), self.max_videos)
         table = ScoreTable(set_name, self.name, self.describe(image_size))
         share = range(rank, total, world_size)
-        size = self.image_size or as_size(image_size)
+        scored = self.scored(objective)
         for done, index in enumerate(share):
             if stop():
                 return None
@@ -140,11 +186,21 @@ class Protocol:
             video = source.info(index)
             if video.id in table.rows:
                 raise DataError(f"two videos of {set_name} are called {video.id!r}; rename one")
-            with evaluating(objective):
-                frames = self._segment(objective, source, index, size, device)
-                table.rows[video.id] = self._score(video, frames)
+            with evaluating(scored):
+                row, facts = self._score(scored, source, index, as_size(image_size), device, save)
+                table.rows[video.id], table.facts[video.id] = row, facts
         progress(len(share), len(share))
         return table
+
+    def scored(self, objective: Objective) -> Objective:
+        """What is scored in a model's place: its features read ``through`` something, or itself."""
+        if self.through is None or not objective.has_features():
+            return objective
+        return self.through(objective)
+
+    def ends_are_scored(self) -> bool:
+        """Whether any metric counts the first and the last frame of a video."""
+        return any(getattr(metric, "ends_scored", True) for metric in self.metrics)
 
     def clip(
         self,
@@ -164,11 +220,19 @@ class Protocol:
             image_size: the model's training size, used where the protocol leaves the size open.
             device: where the model is.
         """
-        size = self.image_size or as_size(image_size)
+        objective = self.scored(objective)
+        numbers = self._plan(source.info(index))
         with evaluating(objective):
-            frames = list(self._segment(objective, source, index, size, device))
-        raw = source.read(index, self._plan(source.info(index)))
-        return LabelledClip(raw.video, raw.labels, np.stack([frame.prediction for frame in frames]))
+            maps = [
+                frame.labels
+                for window in plan_windows(numbers, self.window, self.remainder)
+                for frame in self._segment(
+                    objective, source, index, window, as_size(image_size), device
+                )
+                if frame.labels is not None
+            ]
+        raw = self.framing.cut(source.read(index, numbers[: len(maps)]))
+        return LabelledClip(raw.video, raw.labels, np.stack(maps))
 
     def _plan(self, video: VideoInfo) -> list[int]:
         """Numbers of the frames to push."""
@@ -179,44 +243,57 @@ class Protocol:
         objective: Objective,
         source: VideoSource,
         index: int,
-        size: tuple[int, int],
+        window: Window,
+        image_size: Size,
         device: torch.device | str,
-    ) -> Iterator[LabelledFrame]:
-        return segment(
+    ) -> Iterator[SegmentedFrame]:
+        """Frames of one window, those left out that only complete it."""
+        frames = segment(
             objective,
             source,
+            window.video(source.info(index)),
             index,
-            self._plan(source.info(index)),
+            window.frames,
             masks=self.masks,
             chunk=self.chunk,
-            image_size=size,
+            framing=self.framing,
+            trained_size=image_size,
             device=device,
+            background=self.background,
         )
+        for position, frame in enumerate(frames):
+            if position < window.num_scored:
+                yield frame
 
-    def _score(self, video: VideoInfo, frames: Iterable[LabelledFrame]) -> MetricRow:
-        """Metric row of one video."""
-        for metric in self.metrics:
-            metric.start(video)
-        for frame, prediction, truth in frames:
-            if truth is None:
-                raise DataError(
-                    f"video {video.id!r} has no masks: nothing to score; choose a set with masks "
-                    "(validate=...), or look at predictions with ./predict.py"
-                )
-            if not (truth == IGNORE).all():
-                for metric in self.metrics:
-                    metric.update(prediction, truth, frame)
-        row: MetricRow = {}
-        for metric in self.metrics:
-            scores = metric.finish()
-            if row.keys() & scores.keys():
-                twice = ", ".join(sorted(row.keys() & scores.keys()))
-                raise ConfigError(f"protocol {self.name}: two metrics report {twice}; remove one")
-            row |= scores
-        return row
+    def _score(
+        self,
+        objective: Objective,
+        source: VideoSource,
+        index: int,
+        image_size: Size,
+        device: torch.device | str,
+        save: Callable[[VideoInfo, SegmentedFrame], None] | None,
+    ) -> tuple[MetricRow, VideoFacts]:
+        """Metric row and facts of one video."""
+        video = source.info(index)
+        scores = VideoScores(self.name, self.metrics, video, device)
+        for window in plan_windows(self._plan(video), self.window, self.remainder):
+            scores.start(window.video(video))
+            for frame in self._segment(objective, source, index, window, image_size, device):
+                if save is not None:
+                    save(video, frame)
+                scores.update(frame)
+            scores.finish()
+        return scores.row, scores.facts()
 
 
 def _describe_metric(metric: Metric) -> str:
     """Name and public settings of a metric, as they stand after construction."""
     settings = [f"{k}={v}" for k, v in vars(metric).items() if not k.startswith("_")]
     return f"{type(metric).__name__}({', '.join(settings)})"
+
+
+def _describe_partial(made: Any) -> str:
+    """Name and settings of a constructor that waits for a model."""
+    settings = [f"{k}={v}" for k, v in getattr(made, "keywords", {}).items()]
+    return f"{getattr(made, 'func', made).__name__}({', '.join(settings)})"

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from slotreel.types import MetricRow
+
+
+class VideoFacts(NamedTuple):
+    """What of a video was counted, and the scores of its objects."""
+
+    frames: int  # annotated frames that were scored
+    objects: int  # different truth ids in them, or points per frame
+    per_object: dict[str, dict[str, float]] = {}  # noqa: RUF012
 
 
 @dataclass
@@ -20,12 +28,14 @@ class ScoreTable:
         protocol: name of the protocol.
         description: the protocol in one line; tables with different lines are not compared.
         rows: metric row of each video id.
+        facts: what was counted in each video.
     """
 
     set: str
     protocol: str
     description: str
     rows: dict[str, MetricRow] = field(default_factory=dict)
+    facts: dict[str, VideoFacts] = field(default_factory=dict)
 
     def sums(self) -> dict[str, tuple[float, float]]:
         """(sum, count) per metric over all videos, metrics in order of first appearance."""
@@ -39,16 +49,43 @@ class ScoreTable:
     def means(self) -> dict[str, float]:
         """Score per metric, a fraction; metrics that no video could be scored on are left out.
 
-        ``jf`` is the mean of the set's ``j`` and ``f``.
+        A score with parts (``score/part``) is the plain mean of its parts; ``jf`` is the mean of
+        the set's ``j`` and ``f``.
         """
-        means = {metric: total / count for metric, (total, count) in self.sums().items() if count}
+        means: dict[str, float] = {}
+        parts: dict[str, list[float]] = {}
+        for metric, (total, count) in self.sums().items():
+            whole, is_part, _ = metric.partition("/")
+            if count and is_part:
+                parts.setdefault(whole, []).append(total / count)
+            elif count:
+                means[metric] = total / count
+        means |= {whole: sum(values) / len(values) for whole, values in parts.items()}
         if "j" in means and "f" in means:
             means["jf"] = (means["j"] + means["f"]) / 2
         return means
 
+    def parts(self) -> dict[str, float]:
+        """Score of every part, by its full name."""
+        return {
+            metric: total / count
+            for metric, (total, count) in self.sums().items()
+            if count and "/" in metric
+        }
+
     def counts(self) -> dict[str, float]:
-        """How many frames, videos or objects each metric averages over; 0 included."""
-        return {metric: count for metric, (_, count) in self.sums().items()}
+        """How many samples each metric averages over, 0 included; of parts: how many there are."""
+        counts: dict[str, float] = {}
+        for metric, (_, count) in self.sums().items():
+            whole, is_part, _ = metric.partition("/")
+            counts[whole] = counts.get(whole, 0.0) + bool(count) if is_part else count
+        return counts
+
+    def counted(self) -> str:
+        """Videos, objects and frames that were scored, in words."""
+        objects = sum(facts.objects for facts in self.facts.values())
+        frames = sum(facts.frames for facts in self.facts.values())
+        return f"{len(self.rows)} videos, {objects} objects, {frames} annotated frames"
 
     def merge(self, other: ScoreTable) -> ScoreTable:
         """The table of both tables' videos; what ranks do with the rows of their share.
@@ -71,7 +108,7 @@ class ScoreTable:
                     f"{self.rows[video]} and {other.rows[video]}; expected every rank to score "
                     "its own videos with the same weights"
                 )
-        return ScoreTable(*mine, rows=self.rows | other.rows)
+        return ScoreTable(*mine, rows=self.rows | other.rows, facts=self.facts | other.facts)
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers, strings, lists and dicts only: fit for JSON, checkpoints and other ranks."""
@@ -83,6 +120,7 @@ class ScoreTable:
                 video: {metric: [value, count] for metric, (value, count) in row.items()}
                 for video, row in sorted(self.rows.items())
             },
+            "facts": {video: facts._asdict() for video, facts in sorted(self.facts.items())},
         }
 
     @classmethod
@@ -92,4 +130,5 @@ class ScoreTable:
             video: {metric: (float(x), float(n)) for metric, (x, n) in row.items()}
             for video, row in content["rows"].items()
         }
-        return cls(content["set"], content["protocol"], content["description"], rows)
+        facts = {video: VideoFacts(**fact) for video, fact in content["facts"].items()}
+        return cls(content["set"], content["protocol"], content["description"], rows, facts)

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +28,11 @@ class Sink(Protocol):
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Values that describe the whole run."""
+
+    def table(
+        self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Rows to sort and join, e.g. one per video."""
 
     def close(self) -> None:
         """Flush; must return within its own time limit."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,6 +84,14 @@ class WandbSink:
         """Values for the table of runs."""
         self.run.summary.update(dict(values))
 
+    def table(
+        self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """A table of the run's page."""
+        import wandb
+
+        self.run.log({"step": step, name: wandb.Table(columns=list(columns), data=list(rows))})
+
     def close(self) -> None:
         """Finish within the time limit."""
         try:
@@ -131,6 +139,11 @@ class TensorBoardSink:
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Not kept by TensorBoard."""
+
+    def table(
+        self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Not kept by TensorBoard; scores.json holds every row."""
 
     def close(self) -> None:
         """Flush the event file."""

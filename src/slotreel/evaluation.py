@@ -1,0 +1,157 @@
+"""The eval command: a model, or label maps on disk, under named protocols."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from slotreel.assemble import build_backbone, image_size_of, make
+from slotreel.build import build_validations
+from slotreel.command import command, say
+from slotreel.errors import ConfigError, DataError
+from slotreel.features_only import FeaturesOnly
+from slotreel.interfaces import Backbone
+from slotreel.loading import Subject, load_subject
+from slotreel.protocols.segment import SegmentedFrame
+from slotreel.report import log_scores, score, trivial_comparison_rows, write_report
+from slotreel.results.davis_csv import davis_columns, has_davis_columns, write_davis_csv
+from slotreel.results.stored import StoredMasks, save_labels
+from slotreel.runtime import provenance
+from slotreel.runtime.distributed import World, choose_device
+from slotreel.runtime.logging import Sink, setup_logging
+from slotreel.runtime.progress import counting
+from slotreel.scores import Comparison, Published, Row
+from slotreel.training.run import Validation
+from slotreel.types import VideoInfo
+
+log = logging.getLogger(__name__)
+
+
+@command
+def eval(cfg: DictConfig) -> None:
+    """Score under named protocols; write scores.json, a table, official CSV files, label maps."""
+    setup_logging(None, 0)
+    device = choose_device(cfg.device, World())
+    subject = load_subject(cfg)
+    validations = build_validations(cfg) or build_validations(subject.config, cfg)
+    if not validations:
+        raise ConfigError("nothing to score on; type validate=moving_shapes (or dataset=…)")
+    output = Path(cfg.output or subject.directory / "eval" / _name(validations))
+    comparisons = [_compare(cfg, subject, v, output, device) for v in validations]
+    facts = {"checkpoint": str(cfg.checkpoint), "results": str(cfg.results), "step": subject.step}
+    text = write_report(output, comparisons, **facts)
+    say(f"{text}\n")
+    for comparison in comparisons:
+        _write_official(output, comparison)
+    for sink in _sinks(cfg, output):
+        log_scores(sink, comparisons, subject.step or 0)
+        sink.close()
+    say(f"written to {output}")
+
+
+def _compare(
+    cfg: DictConfig,
+    subject: Subject,
+    validation: Validation,
+    output: Path,
+    device: torch.device,
+) -> Comparison:
+    """The subject's row under one protocol, beside the rows without training."""
+    if not validation.labelled:
+        raise DataError(f"validate.{validation.name} has no masks: there is nothing to score")
+    protocol = validation.protocol
+    objective = subject.objective
+    if isinstance(objective, StoredMasks):
+        objective.ends_may_lack = not protocol.ends_are_scored()
+    size = image_size_of(subject.config)
+    with counting(validation.name, "videos") as progress:
+        save = _saver(output / "masks" / validation.name) if cfg.save_masks else None
+        table = score(objective, validation, size, device, progress, save)
+    rows = [Row(subject.label, subject.kind, table, subject.step)]
+    num_slots = subject.config.num_slots
+    if cfg.trivial_rows:
+        rows[:0] = _untuned_row(subject, validation, size, device)
+        others = trivial_comparison_rows(
+            validation,
+            objective,
+            num_slots=num_slots,
+            seed=subject.config.seed,
+            image_size=size,
+            device=device,
+        )
+        rows[:0] = [row for row in others if row.label != subject.label]
+    published = [Published(**paper) for paper in subject.config.get("published") or []]
+    if _protocol_was_changed():
+        if published:
+            log.warning("the protocol was changed on the command line: no published numbers beside")
+        published = []
+    masks = protocol.scored(objective).mask_source(protocol.masks)
+    return Comparison(rows, None if protocol.through else num_slots, masks, published)
+
+
+def _untuned_row(
+    subject: Subject, validation: Validation, size: tuple[int, int], device: torch.device
+) -> list[Row]:
+    """Where a tuned backbone spreads labels: the same backbone as it was before training."""
+    backbone = getattr(getattr(subject.objective, "model", None), "backbone", None)
+    tuned = isinstance(backbone, Backbone) and not backbone.frozen
+    if not (tuned and validation.protocol.through):
+        return []
+    before = FeaturesOnly(backbone=build_backbone(subject.config))
+    return [Row("its backbone before training", "trivial", score(before, validation, size, device))]
+
+
+def _saver(folder: Path) -> Callable[[VideoInfo, SegmentedFrame], None]:
+    """Writes label maps in the layout and palette of DAVIS."""
+
+    def save(video: VideoInfo, frame: SegmentedFrame) -> None:
+        if frame.labels is not None:
+            save_labels(folder, video, frame.frame, frame.labels)
+
+    return save
+
+
+def _write_official(output: Path, comparison: Comparison) -> None:
+    """DAVIS columns and files of the subject's row, where they were measured."""
+    table = comparison.rows[-1].table
+    if not has_davis_columns(table):
+        return
+    columns = davis_columns(table)
+    say("  ".join(f"{name:>9}" for name, _ in columns))
+    say("  ".join(f"{value:>{max(9, len(name))}}" for name, value in columns))
+    folder = output / "official" / _of_set(table.set, table.protocol)
+    for path in write_davis_csv(folder, table, "val"):
+        say(f"written {path}")
+
+
+def _protocol_was_changed() -> bool:
+    """Whether single values of protocol or validation were typed: then its name means another."""
+    typed = HydraConfig.get().overrides.task
+    return any(o.lstrip("+~").startswith(("protocol.", "validate.", "propagation.")) for o in typed)
+
+
+def _sinks(cfg: DictConfig, output: Path) -> list[Sink]:
+    """Wandb or whatever ``logger=`` names, for this evaluation as a run of its own."""
+    if "_target_" not in (cfg.get("logger") or {}):
+        return []
+    hydra = HydraConfig.get()
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    facts = provenance.describe(
+        dict(hydra.runtime.choices), list(hydra.overrides.task), {str(k): plain[k] for k in plain}
+    )
+    logger = make(cfg.logger)
+    return [logger(run_dir=output, config=plain | facts, name=output.name, job_type="eval")]
+
+
+def _name(validations: list[Validation]) -> str:
+    return "+".join(_of_set(v.name, v.protocol.name) for v in validations)
+
+
+def _of_set(name: str, protocol: str) -> str:
+    return name if name == protocol else f"{name}-{protocol}"

@@ -1,0 +1,120 @@
+"""Comparisons as plain text that is also Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from slotreel.scores import (
+    COLUMNS,
+    DETAILS,
+    LESS_IS_BETTER,
+    RUNS,
+    Comparison,
+    Row,
+    best_trivial,
+    check_same,
+    skills,
+)
+
+
+def score_table_text(comparisons: Sequence[Comparison], metrics: Sequence[str] = ()) -> str:
+    """All comparisons as plain text that is also Markdown; percent with one decimal.
+
+    Below each table stand the trivial rows that beat the run: they are part of the result.
+
+    Args:
+        comparisons: one per set and protocol.
+        metrics: columns to show; empty shows all that were measured.
+
+    Raises:
+        ValueError: if rows of a comparison differ in set, protocol or videos, or there are none.
+    """
+    return "\n\n".join(_section(comparison, metrics) for comparison in comparisons)
+
+
+def _section(comparison: Comparison, metrics: Sequence[str]) -> str:
+    """Heading, table and remarks of one comparison."""
+    first, best = check_same(comparison.rows), best_trivial(comparison.rows)
+    runs = [row for row in comparison.rows if row.kind in RUNS]
+    oracle = any(row.kind == "oracle" for row in comparison.rows)
+    columns = _columns(comparison.rows, metrics)
+    lines = [["percent", *(COLUMNS.get(metric, metric) for metric in columns)]]
+    for row in comparison.rows:
+        lines.append([row.caption(), *_percent(row.table.means(), columns, "{:.1f}")])
+    lines.append(["samples", *_samples(first.counts(), columns)])
+    for row in runs if best else []:
+        lines.append([f"skill of {row.kind}", *_percent(skills(row, best), columns, "{:+.1f}")])
+    remarks = [f"Counted: {first.counted()}."]
+    if {"fg_ari_video", "fg_ari_frame"} & set(columns):
+        remarks += ["A score is per video unless marked /frame; 2+ = with two or more objects."]
+    if best and runs:
+        remarks += ["skill = (score - best trivial) / (100 - best trivial), in percent."]
+        remarks += ["Rows that see the truth are no yardstick."] if oracle else []
+    remarks += [sentence for row in runs if (sentence := _defeats(row, best, columns))]
+    remarks += [line for row in runs for line in _published(row, comparison)]
+    heading = (
+        f"{first.set} / {first.protocol}: {len(first.rows)} videos"
+        + (f", K = {comparison.num_slots}" if comparison.num_slots else "")
+        + f", masks of the {comparison.masks}"
+    )
+    protocol = f"protocol {first.description}"
+    return "\n".join([heading, protocol, "", _markdown(lines), "", *remarks])
+
+
+def _columns(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
+    """Metrics to show, those of ``COLUMNS`` first."""
+    found = {metric for row in rows for metric in row.table.means()}
+    everything = [*COLUMNS, *sorted(found - COLUMNS.keys() - DETAILS)]
+    return [metric for metric in metrics or everything if metric in found]
+
+
+def _percent(values: Mapping[str, float], columns: Sequence[str], form: str) -> list[str]:
+    # adding 0 turns -0.0 into 0.0
+    return [form.format(round(100 * values[m], 1) + 0.0) if m in values else "-" for m in columns]
+
+
+def _samples(counts: Mapping[str, float], columns: Sequence[str]) -> list[str]:
+    return [f"{counts[metric]:g}" if metric in counts else "-" for metric in columns]
+
+
+def _published(row: Row, comparison: Comparison) -> list[str]:
+    """One line per number of a paper that was measured the same way."""
+    means, lines = row.table.means(), []
+    for paper in comparison.published:
+        if paper.protocol != row.table.protocol or paper.metric not in means:
+            continue
+        name = COLUMNS.get(paper.metric, paper.metric)
+        if paper.videos != len(row.table.rows):
+            lines.append(
+                f"{name} {100 * paper.value:.1f} was published on {paper.videos} videos and is not "
+                f"compared with {len(row.table.rows)} ({paper.source})."
+            )
+            continue
+        ours = means[paper.metric]
+        lines.append(
+            f"{name}: published {100 * paper.value:.1f} / ours {100 * ours:.1f} / difference "
+            f"{100 * (ours - paper.value):+.1f} / seeds {comparison.seeds} ({paper.source})."
+        )
+    return lines
+
+
+def _defeats(row: Row, best: dict[str, tuple[float, str]], columns: Sequence[str]) -> str:
+    """One sentence that names every trivial row this run does not beat; empty if there is none."""
+    means, lost = row.table.means(), dict[str, list[str]]()
+    for metric in columns:
+        if metric in best and metric in means and metric not in LESS_IS_BETTER:
+            score, label = best[metric]
+            if means[metric] <= score:
+                lost.setdefault(label, []).append(COLUMNS.get(metric, metric))
+    rivals = "; ".join(f"{label} on {', '.join(names)}" for label, names in lost.items())
+    return f"{row.caption()} does not beat {rivals}." if lost else ""
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A table with aligned columns, the first to the left and numbers to the right."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join(
+        "| " + " | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) + " |"
+        for line in [lines[0], rule, *lines[1:]]
+    )

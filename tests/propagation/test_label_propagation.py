@@ -1,73 +1,30 @@
-"""A model as a tracker: laws of whole videos, frame sizes, settings and refusals."""
+"""A model as a tracker: laws of whole videos."""
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import DictConfig
-from torch import Tensor
 
-from slotreel.assemble import build_objective, make
-from slotreel.backbones.patches import PatchPixels
-from slotreel.baselines.trivial import OneSlot
-from slotreel.errors import ConfigError, DataError
-from slotreel.features_only import FeaturesOnly
-from slotreel.propagation.label_propagation import LabelPropagation
-from slotreel.types import Batch, Prediction, Progress, VideoInfo
-from tests import running
-
-CELL = 8
-GRID = (6, 8)
-SIZE = (CELL * GRID[0], CELL * GRID[1])
-EXACT = {"top_k": 1, "radius": None, "output_norm": "none"}
-OPTIONS = sorted(path.stem for path in (running.CONF / "propagation").glob("*.yaml"))
-
-
-def tracker(**knobs: Any) -> LabelPropagation:
-    return LabelPropagation(FeaturesOnly(backbone=PatchPixels(patch_size=CELL)), **knobs)
-
-
-def texture(seed: int = 0, num_frames: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(num_frames, 3, *SIZE, generator=generator)
-
-
-def sliding(num_frames: int) -> Tensor:
-    """A texture that moves by a cell to the right in every frame, and comes back on the left."""
-    return torch.stack([texture()[0].roll(CELL * t, dims=-1) for t in range(num_frames)])
-
-
-def rectangles(seed: int = 0, num_ids: int = 4) -> np.ndarray:
-    """Labels uint8 (H, W), one id per cell, all ids present."""
-    rng = np.random.default_rng(seed)
-    cells = np.concatenate([np.arange(num_ids), rng.integers(0, num_ids, 48 - num_ids)])
-    return rng.permutation(cells).reshape(GRID).astype(np.uint8).repeat(CELL, 0).repeat(CELL, 1)
-
-
-def run(
-    model: LabelPropagation, video: Tensor, chunk: int = 100, **hints: np.ndarray
-) -> list[Prediction]:
-    info = VideoInfo("clip", len(video), (int(video.shape[-2]), int(video.shape[-1])))
-    stream, predictions = model.stream(info), []
-    for start in range(0, len(video), chunk):
-        first = {name: hint[None] for name, hint in hints.items()} if not start else None
-        predictions += stream.push(video[start : start + chunk], first)
-    assert stream.finish() == []
-    assert [p.frame for p in predictions] == list(range(len(video)))
-    return predictions
-
-
-def cells(labels: np.ndarray | None) -> np.ndarray:
-    """Label in the middle of each cell, where a map of cells is not blurred by upsampling."""
-    assert labels is not None
-    return labels[CELL // 2 :: CELL, CELL // 2 :: CELL]
+from slotreel.types import VideoInfo
+from tests.propagation.helpers import (
+    CELL,
+    EXACT,
+    GRID,
+    OPTIONS,
+    SIZE,
+    cells,
+    rectangles,
+    run,
+    sliding,
+    small,
+    texture,
+    tracker,
+)
 
 
 def test_what_moves_is_followed() -> None:
@@ -106,22 +63,6 @@ def test_names_of_objects_do_not_matter(seed: int, option: str) -> None:
         assert a.masks is not None
         assert b.masks is not None
         torch.testing.assert_close(b.masks[torch.from_numpy(names).long()], a.masks)
-
-
-def small(option: str, **knobs: Any) -> LabelPropagation:
-    """Settings of an option, for the little videos of these tests."""
-    cfg = composed(option)
-    few = {"radius": 3, "top_k": 4, "recent_frames": 3, "multiple": CELL}
-    for key, value in {**few, **knobs}.items():
-        cfg[key] = value
-    built: LabelPropagation = make(cfg)(FeaturesOnly(backbone=PatchPixels(patch_size=CELL)))
-    return built
-
-
-def composed(option: str) -> DictConfig:
-    with initialize_config_dir(str(running.CONF), version_base="1.3"):
-        cfg: DictConfig = compose(f"propagation/{option}").propagation
-    return cfg
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -185,94 +126,3 @@ def test_features_at_another_stride() -> None:
     torch.testing.assert_close(norms, torch.ones_like(norms))
     coarse = tracker(stride=9).describe_frames(texture(), 0)
     assert coarse.shape[1:3] == (SIZE[0] // 9, SIZE[1] // 9)
-
-
-@pytest.mark.parametrize(
-    ("knobs", "frame", "expected"),
-    [
-        ({}, (480, 854), (480, 832)),
-        ({}, (480, 910), (480, 896)),
-        ({}, (1080, 1920), (480, 832)),
-        ({}, (854, 480), (832, 480)),
-        ({}, (500, 500), (480, 448)),
-        ({"short_side": None, "multiple": 16}, (480, 854), (480, 848)),
-        ({"short_side": None, "multiple": 8}, (480, 910), (480, 904)),
-        ({"short_side": None, "multiple": 16}, (9, 40), (16, 32)),
-        ({"short_side": None, "multiple": 1}, (37, 41), (37, 41)),
-        ({"frame_size": [320, 320]}, (240, 320), (320, 320)),
-        ({"frame_size": 560}, (240, 320), (560, 560)),
-    ],
-)
-def test_frame_size(
-    knobs: dict[str, Any], frame: tuple[int, int], expected: tuple[int, int]
-) -> None:
-    assert tracker(**knobs).input_size(frame, (64, 64)) == expected
-
-
-@pytest.mark.parametrize("option", OPTIONS)
-def test_options_name_every_setting(option: str) -> None:
-    cfg = composed(option)
-    settings = set(inspect.signature(LabelPropagation).parameters) - {"objective"}
-    assert {key for key in cfg if not str(key).startswith("_")} == settings
-    model = make(cfg)(FeaturesOnly(backbone=PatchPixels()))
-    assert isinstance(model, LabelPropagation)
-    assert model.conditional
-    assert not model.trainable
-    if option == "dino":
-        defaults = inspect.signature(LabelPropagation).parameters
-        assert {name: defaults[name].default for name in settings} == {k: cfg[k] for k in settings}
-
-
-@pytest.mark.parametrize(
-    ("wrong", "hint"),
-    [
-        ({"first_label": "linear"}, "did you mean: bilinear"),
-        ({"output_norm": "channel"}, "per_channel"),
-        ({"read_out": "label"}, "did you mean: labels"),
-        ({"stride": 0}, "propagation.stride=8"),
-        ({"short_side": 0}, "propagation.short_side=480"),
-        ({"multiple": 0}, "propagation.multiple=16"),
-        ({"frame_size": [320]}, "propagation.frame_size=320"),
-        ({"recent_frames": -1}, "propagation.recent_frames=7"),
-    ],
-)
-def test_wrong_settings_are_refused(wrong: dict[str, Any], hint: str) -> None:
-    with pytest.raises(ConfigError, match=hint):
-        tracker(**wrong)
-
-
-def test_refusals_say_what_to_do() -> None:
-    with pytest.raises(ConfigError, match="model=features"):
-        LabelPropagation(OneSlot(num_slots=1))
-    with pytest.raises(ConfigError, match=r"multiples of 8.*44x64: see propagation\.multiple"):
-        run(tracker(), texture()[..., :44, :], labels=rectangles())
-    with pytest.raises(DataError, match="first frame of video 'clip'"):
-        run(tracker(), texture())
-    with pytest.raises(DataError, match="all are 255"):
-        run(tracker(), texture(), labels=np.full(SIZE, 255, np.uint8))
-    with pytest.raises(ValueError, match="both"):
-        run(tracker(), texture(), labels=rectangles(), keypoints=np.zeros((1, 2)))
-    batch = Batch((texture()[None],), torch.zeros(1, 1), torch.zeros(1))
-    with pytest.raises(ConfigError, match="nothing to train"):
-        tracker().training_step(batch, Progress(0, 1))
-
-
-def test_a_backbone_alone_is_a_model() -> None:
-    model = build_objective(running.composed("train", "model=features", "backbone=small_cnn"))
-    assert isinstance(model, FeaturesOnly)
-    assert not model.trainable
-    assert not any(p.requires_grad for p in model.parameters())
-    batch = Batch((texture()[None],), torch.zeros(1, 1), torch.zeros(1))
-    expected = model.backbone(batch.views[0])
-    assert torch.equal(model.features(batch).tokens, expected.tokens)
-    with pytest.raises(ConfigError, match="validate=davis2017_propagation"):
-        model.stream(VideoInfo("clip", 1, SIZE))
-    with pytest.raises(ConfigError, match="nothing to train"):
-        model.training_step(batch, Progress(0, 1))
-
-
-def test_a_slot_model_gives_its_features() -> None:
-    model = LabelPropagation(build_objective(running.composed("train")), **EXACT)
-    labels = rectangles()
-    last = run(model, sliding(3), labels=labels)[-1]
-    np.testing.assert_array_equal(cells(last.labels), np.roll(cells(labels), 2, axis=1))

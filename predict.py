@@ -20,7 +20,7 @@ from slotreel.cli import run_app  # noqa: E402
 @hydra.main(version_base="1.3", config_path="conf", config_name="predict")
 def main(cfg: DictConfig) -> None:
     """Everything heavy is imported here, so that --help and --cfg job answer at once."""
-    from slotreel.apply import predict
+    from slotreel.predicting import predict
 
     predict(cfg)
 

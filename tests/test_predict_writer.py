@@ -4,12 +4,14 @@ import pytest
 import torch
 from PIL import Image
 
-from slotreel.baselines.trivial import Blocks, ForegroundOracle
+from slotreel.baselines.trivial import Blocks, ForegroundOracle, KeepFirst
 from slotreel.baselines.video_kmeans import RgbKmeans
 from slotreel.data.image_io import davis_palette, read_labels
 from slotreel.errors import DataError
-from slotreel.inference import predict
+from slotreel.inference import writer
+from slotreel.inference.background import BackgroundRule
 from slotreel.inference.predict import predict_video
+from slotreel.inference.writer import Drawing
 from slotreel.interfaces import Objective, Stream
 from slotreel.types import Prediction, VideoInfo
 
@@ -53,7 +55,7 @@ def frames(num_frames, size=SIZE):
 def run(model, output, num_frames, name="clip", announced=None, **options):
     info = VideoInfo(name, num_frames if announced is None else announced, SIZE)
     settings = {"image_size": (16, 24), "device": "cpu", **options}
-    return predict_video(model, frames(num_frames), info, output, **settings)
+    return predict_video(model, lambda: frames(num_frames), info, output, **settings)
 
 
 def files(folder):
@@ -61,11 +63,12 @@ def files(folder):
 
 
 def test_everything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "SLOT_FRAMES", 4)
+    monkeypatch.setattr(writer, "SLOT_FRAMES", 4)
     seen = []
-    written = run(Halves(), tmp_path, 10, chunk=3, fps=5, progress=lambda *x: seen.append(x))
+    written = run(Halves(), tmp_path, 10, chunk=3, progress=lambda *x: seen.append(x))
     assert written == (tmp_path / "clip", 10)
-    assert seen == [(3, 10), (6, 10), (9, 10), (10, 10), (10, 10)]
+    assert seen[:5] == [(3, 0), (3, 1), (3, 2), (3, 3), (6, 3)]
+    assert seen[-1] == (10, 10)
     assert files(written.folder) == [
         *(f"masks/{t:05d}.png" for t in range(10)),
         "overlay.mp4",
@@ -99,7 +102,7 @@ def test_streaming_holds_one_chunk(tmp_path):
             yield frame
 
     info = VideoInfo("clip", 40, SIZE)
-    predict_video(Halves(), counted(), info, tmp_path, image_size=(16, 24), device="cpu", chunk=4)
+    predict_video(Halves(), counted, info, tmp_path, image_size=(16, 24), device="cpu", chunk=4)
     assert max(ahead) < 4
 
 
@@ -109,6 +112,103 @@ def test_models_without_slots_write_masks_and_overlay(tmp_path, model):
     written = run(model(num_slots=3), tmp_path, 6)
     expected = [*(f"masks/{t:05d}.png" for t in range(6)), "overlay.mp4"]
     assert files(written.folder) == expected  # what the longer run left is gone
+
+
+@pytest.mark.parametrize(("late", "opened"), [(9, 1), (20, 2)])
+def test_frames_are_read_again_instead_of_kept(tmp_path, late, opened):
+    """A model that answers ``late`` frames later gets the right frame beside each answer."""
+    opens, shown = [], []
+
+    class Late(HalvesStream):
+        def __init__(self):
+            super().__init__(None)
+            self.held = []
+
+        def push(self, pushed, hints=None):
+            self.held += super().push(pushed)
+            ready, self.held = self.held[:-late], self.held[-late:]
+            return ready
+
+        def finish(self):
+            return self.held
+
+    def counted():
+        opens.append(1)
+        return frames(30)
+
+    model = Halves()
+    model.stream = lambda video, masks="auto": Late()
+    draw = {"overlay": lambda *_: lambda frame, *rest: shown.append(frame[0, 0, 0]) or frame}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slotreel.inference.views.VIEWS", draw)
+        predict_video(
+            model, counted, VideoInfo("a", 30, SIZE), tmp_path,
+            image_size=(4, 4), device="cpu", chunk=3,
+        )  # fmt: skip
+    assert shown == list(range(30))
+    assert len(opens) == opened
+
+
+def test_a_file_that_shrinks_meanwhile_is_noticed(tmp_path):
+    lengths = iter([30, 7])
+    with pytest.raises(DataError, match="had frame 7 when it was read first"):
+        predict_video(
+            RgbKmeans(num_slots=2), lambda: frames(next(lengths)), VideoInfo("a", 30, SIZE),
+            tmp_path, image_size=(4, 4), device="cpu", chunk=2,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 20])
+def test_the_background_rule_does_not_see_chunks(tmp_path, chunk):
+    """Slot 0 covers the left 18 of 30 columns: dropped, from the first frame to the last."""
+
+    class Wide(HalvesStream):
+        def push(self, pushed, hints=None):
+            left = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0]).expand(1, 5)
+            return [p._replace(masks=torch.stack([left, 1 - left])) for p in super().push(pushed)]
+
+    model = Halves()
+    model.stream = lambda video, masks="auto": Wide(None)
+    written = run(model, tmp_path, 12, chunk=chunk, background=BackgroundRule("largest"))
+    for t in range(12):
+        labels = read_labels(written.folder / "masks" / f"{t:05d}.png")
+        assert (labels == np.where(np.arange(30) < 18, 0, 2)).all()
+
+
+def test_masks_are_named_after_frames_that_are_files(tmp_path):
+    def named(*names):
+        info = VideoInfo("a", len(names), SIZE, names)
+        model = Blocks(num_slots=2)
+        predict_video(
+            model, lambda: frames(len(names)), info, tmp_path, image_size=(4, 4), device="cpu"
+        )
+
+    folder = tmp_path / "a" / "masks"
+    named("left_08", "left_09", "left_10")
+    (folder / "mine.png").touch()
+    named("left_08", "left_09")
+    assert files(folder) == ["left_08.png", "left_09.png", "mine.png"]
+
+
+def test_propagation_starts_from_the_first_masks(tmp_path):
+    labels = np.zeros(SIZE, dtype=np.uint8)
+    labels[4:9, 3:20], labels[12:] = 7, 2
+    written = run(KeepFirst(num_slots=2), tmp_path, 5, chunk=2, first_labels=labels)
+    assert (read_labels(written.folder / "masks" / "00004.png") == labels).all()
+    with pytest.raises(DataError, match="first_mask=PNG"):
+        run(KeepFirst(num_slots=2), tmp_path, 5)
+
+
+def test_the_first_label_is_that_of_the_model(tmp_path):
+    class FromZero(HalvesStream):
+        def push(self, pushed, hints=None):
+            return [p._replace(first_label=0) for p in super().push(pushed)]
+
+    model = Halves()
+    model.stream = lambda video, masks="auto": FromZero(None)
+    written = run(model, tmp_path, 2, drawing=Drawing(("overlay", "slots")))
+    labels = read_labels(written.folder / "masks" / "00001.png")
+    assert (labels == (np.arange(30) >= 15)).all()
 
 
 def test_the_model_is_restored(tmp_path):
@@ -138,7 +238,7 @@ def test_frames_of_another_size(tmp_path):
 
     with pytest.raises(DataError, match="frame 3"):
         predict_video(
-            Halves(), mixed(), VideoInfo("a", 4, SIZE), tmp_path, image_size=(4, 4), device="cpu"
+            Halves(), mixed, VideoInfo("a", 4, SIZE), tmp_path, image_size=(4, 4), device="cpu"
         )
 
 

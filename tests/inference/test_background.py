@@ -39,7 +39,8 @@ def test_the_named_label_becomes_0_and_the_others_stay(
 
 def test_none_passes_maps_on(ring: np.ndarray) -> None:
     stream = BackgroundRule().stream()
-    assert stream.push(ring[0])[0] is ring[0]
+    labels = ring[0]
+    assert stream.push(labels)[0] is labels
     assert stream.finish() == []
 
 

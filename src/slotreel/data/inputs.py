@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,8 @@ class InputVideo(NamedTuple):
     """One video to be streamed."""
 
     name: str  # unique among the inputs
-    frames: Iterator[np.ndarray]  # uint8 (H, W, 3) in order, one in memory at a time
+    path: Path  # the video file, or the folder of frames
+    frames: Callable[[], Iterator[np.ndarray]]  # reads it anew: uint8 (H, W, 3) one by one
     info: VideoInfo
     fps: float | None  # None for a folder of frames
 
@@ -93,9 +95,11 @@ def _open(name: str, video: Path | list[Path]) -> InputVideo:
     if isinstance(video, Path):
         reader = VideoReader(video)
         info = VideoInfo(name, reader.num_frames, reader.size)
-        return InputVideo(name, reader.iterate(), info, reader.fps)
-    info = VideoInfo(name, len(video), image_size(video[0]))
-    return InputVideo(name, _stills(video, info.size), info, None)
+        return InputVideo(name, video, reader.iterate, info, reader.fps)
+    stems = tuple(file.stem for file in video)
+    names = stems if len(set(stems)) == len(stems) else ()  # 1.jpg beside 1.png: count instead
+    info = VideoInfo(name, len(video), image_size(video[0]), names)
+    return InputVideo(name, video[0].parent, partial(_stills, video, info.size), info, None)
 
 
 def _stills(files: list[Path], size: tuple[int, int]) -> Iterator[np.ndarray]:

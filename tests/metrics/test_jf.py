@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,11 +21,17 @@ def scene(one=1, two=2, frames=5):
 
 
 def run(truth, prediction, **arguments):
+    return run_both(truth, prediction, **arguments)[0]
+
+
+def run_both(truth, prediction, **arguments):
+    """Row and objects of one video."""
     metric = JF(**arguments)
     metric.start(VIDEO)
+    assert metric.objects() == {}
     for t, (g, p) in enumerate(zip(truth, prediction, strict=True)):
         metric.update(p, g, t)
-    return metric.finish()
+    return metric.finish(), metric.objects()
 
 
 def per_object(truth, prediction):
@@ -99,7 +106,11 @@ def test_worked_by_hand(case):
     np.testing.assert_allclose(got_j, j, atol=5e-7)
     np.testing.assert_allclose(got_f, f, atol=5e-7)
     assert pairs is None or got_pairs == pairs
-    row = run(truth, prediction)
+    row, objects = run_both(truth, prediction)
+    by_id = [n for _, n in got_pairs]
+    for n, (score_j, score_f) in zip(by_id, zip(j, f, strict=True), strict=True):
+        assert objects[str(n)]["j"] == pytest.approx(score_j, abs=1e-6)
+        assert objects[str(n)]["f"] == pytest.approx(score_f, abs=1e-6)
     assert row["j"] == (pytest.approx(sum(j), abs=1e-6), 2)
     assert row["f"] == (pytest.approx(sum(f), abs=1e-6), 2)
     assert row["jf"][0] == pytest.approx((sum(j) + sum(f)) / 2, abs=1e-6)
@@ -115,11 +126,15 @@ def test_reference_sequences(golden, case):
     pairs = np.stack([np.stack([t[side][1:] for t in tables], axis=-1) for side in (0, 1)])
     np.testing.assert_allclose(pairs, golden[key + "pair"], atol=1e-15)
     np.testing.assert_array_equal(assign_proposals(*pairs), golden[key + "assign"])
-    row = run(truth, prediction)
+    row, objects = run_both(truth, prediction)
+    assert list(objects) == [str(n + 1) for n in range(num_objects)]
     for side, name in enumerate("jf"):
         for column, suffix in enumerate(("", "_recall", "_decay")):
             total = golden[key + "stat"][side, :, column].sum()
             assert row[name + suffix] == (pytest.approx(total, abs=1e-12), num_objects)
+            for i, n in enumerate(golden[key + "assign"][1]):  # rows by proposal, named by object
+                want = golden[key + "stat"][side, i, column]
+                assert objects[str(n + 1)][name + suffix] == pytest.approx(want, abs=1e-12)
 
 
 @settings(max_examples=15, deadline=None)
@@ -189,6 +204,8 @@ def test_too_many_proposals_are_refused():
         JF(max_proposals=0)
     with pytest.raises(ValueError, match="bound_th"):
         JF(bound_th=-1)
+    with pytest.raises(ValueError, match="choose sequence or identity"):
+        JF(matching="frame")
 
 
 def test_order_of_calls_and_sizes():
@@ -200,6 +217,8 @@ def test_order_of_calls_and_sizes():
     metric.start(VIDEO)
     with pytest.raises(ValueError, match="one size"):
         metric.update(scene()[0, 1:], scene()[0], 0)
+    with pytest.raises(TypeError, match=r"video 'clip', frame 0: .*astype"):
+        metric.update(scene()[0].astype(np.int32), scene()[0], 0)
 
 
 def test_memory_holds_pair_tables_not_masks():
@@ -207,6 +226,13 @@ def test_memory_holds_pair_tables_not_masks():
     metric.start(VIDEO)
     for t, frame in enumerate(scene(frames=30)):
         metric.update(frame, frame, t)
-    held = sum(side.nbytes for tables in metric._tables for side in tables)
+    held = sum(side.nbytes for tables in metric._frames for side in tables)
     assert held == 30 * 2 * 3 * 2 * 8  # frames, J and F, two proposals and the empty one, objects
-    assert all(side.base is None or side.base.nbytes < 200 for t in metric._tables for side in t)
+    assert all(side.base is None or side.base.nbytes < 200 for t in metric._frames for side in t)
+
+
+@pytest.mark.parametrize("matching", ["sequence", "identity"])
+def test_frames_may_live_in_torch(matching):
+    truth, prediction = void_spill()
+    as_torch = [torch.from_numpy(x) for x in (truth, prediction)]
+    assert run(*as_torch, matching=matching) == run(truth, prediction, matching=matching)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from slotreel.interfaces import Metric
+from slotreel.metrics.arrays import Pixels
 from slotreel.metrics.functional import (
     IGNORE,
     active_classes,
@@ -18,12 +18,13 @@ from slotreel.metrics.functional import (
     label_count,
     pairwise_iou,
 )
-from slotreel.types import MetricRow, VideoInfo
+from slotreel.metrics.streamed import NOTHING, Row, StreamedMetric, check_option
+from slotreel.types import MetricRow
 
-FRAME_SCORES = ("ari_frame", "fg_ari_frame", "mbo_frame")
+SCORES = ("ari", "fg_ari", "mbo", "miou")
 
 
-class Segmentation(Metric):
+class Segmentation(StreamedMetric):
     """Scores of how a label map partitions a video into objects.
 
     | name | sample | truth classes | score |
@@ -32,12 +33,13 @@ class Segmentation(Metric):
     | fg_ari_video, fg_ari_frame | video, frame | objects | adjusted Rand index |
     | fg_ari_video_multi | videos with two or more objects | objects | adjusted Rand index |
     | mbo_video, mbo_frame | video, frame | objects | IoU of the best slot |
-    | miou_video | video | objects | IoU under one-to-one assignment |
+    | miou_video, miou_frame | video, frame | objects | IoU under one-to-one assignment |
 
     A video sample is all its pixels at once, so identity switches cost. Every predicted label is a
     slot, 0 (dropped background) included: the background leaves the truth, never the prediction.
     Pixels whose truth is 255 count nowhere. Predicted pixels on background or unlabelled truth
-    leave FG-ARI but enlarge the unions of mBO and mIoU.
+    leave FG-ARI but enlarge the unions of mBO and mIoU. A frame or video without a class to score
+    is no sample: the counts say how many there were.
 
     Source: metrics of SAVi (Kipf et al. 2022, arXiv:2111.12594, sec. 4) and SlotContrast (Manasyan
     et al. 2025, arXiv:2412.14295, sec. 4).
@@ -45,14 +47,16 @@ class Segmentation(Metric):
     FG-ARI; the published code gives it 1 wherever background is a class (``empty_frame="one"``).
 
     Args:
-        background: ``exists``: truth label 0 is a class, scored by ARI, deleted for FG-ARI, mBO
-            and mIoU. ``none``: label 0 means unlabelled; ARI equals FG-ARI, and a frame or video
-            without objects is skipped in all scores.
+        background: ``exists``: truth label 0 is a class, scored by ARI and deleted for FG-ARI.
+            ``none``: label 0 means unlabelled; ARI equals FG-ARI, and a frame or video without
+            objects is skipped in all scores.
         empty_frame: FG-ARI of a frame or video without objects: left out (``skip``) or 1 (``one``).
+        iou_background: whether the background is one of the classes that mBO and mIoU average
+            over: ``out`` as in slot papers, ``in`` as in ABO (average best overlap).
 
     Raises:
-        ValueError: if an argument is none of its options, or ``empty_frame="one"`` is combined with
-            ``background="none"``.
+        ValueError: if an argument is none of its options, or ``background="none"`` is combined with
+            ``empty_frame="one"`` or ``iou_background="in"``.
     """
 
     def __init__(
@@ -60,27 +64,30 @@ class Segmentation(Metric):
         *,
         background: Literal["exists", "none"] = "exists",
         empty_frame: Literal["skip", "one"] = "skip",
+        iou_background: Literal["out", "in"] = "out",
     ) -> None:
-        if background not in ("exists", "none"):
-            raise ValueError(f"background={background} is unknown; choose exists or none")
-        if empty_frame not in ("skip", "one"):
-            raise ValueError(f"empty_frame={empty_frame} is unknown; choose skip or one")
+        check_option("background", background, ("exists", "none"))
+        check_option("empty_frame", empty_frame, ("skip", "one"))
+        check_option("iou_background", iou_background, ("out", "in"))
         if (background, empty_frame) == ("none", "one"):
             raise ValueError(
                 "empty_frame=one needs a background class to call empty frames solved, but "
                 "background=none; try empty_frame=skip"
             )
-        self.background_exists = background == "exists"
-        self.empty_counts = empty_frame == "one"
-        self._name: str | None = None
+        if (background, iou_background) == ("none", "in"):
+            raise ValueError(
+                "iou_background=in needs a background class, but background=none; "
+                "try iou_background=out"
+            )
+        self.background = background
+        self.empty_frame = empty_frame
+        self.iou_background = iou_background
 
-    def start(self, video: VideoInfo) -> None:
-        """Forget the previous video."""
-        self._name = video.id
+    def _reset(self) -> None:
         self._counts = np.zeros((IGNORE, 256), dtype=np.int64)  # (class, slot) pixels so far
-        self._sums = {name: (0.0, 0.0) for name in FRAME_SCORES}
+        self._sums: dict[str, Row] = dict.fromkeys((f"{name}_frame" for name in SCORES), NOTHING)
 
-    def update(self, prediction: np.ndarray, truth: np.ndarray, frame: int) -> None:
+    def update(self, prediction: Pixels, truth: Pixels, frame: int) -> None:
         """Add one frame.
 
         Args:
@@ -93,56 +100,38 @@ class Segmentation(Metric):
             TypeError: if a map is not uint8.
             ValueError: if the maps differ in size.
         """
-        if self._name is None:
-            raise RuntimeError("update() before start(video); call start once per video")
-        check_label_maps(prediction, truth, f"video {self._name!r}, frame {frame}")
-        num_classes, num_slots = max(label_count(truth), 1), int(prediction.max(initial=0)) + 1
+        check_label_maps(prediction, truth, self._where(frame))
+        num_classes, num_slots = max(label_count(truth), 1), int(prediction.max()) + 1
         counts = contingency(truth[None], prediction[None], num_classes, num_slots)[0]
         self._counts[:num_classes, :num_slots] += counts
-        ari, fg_ari, iou, active = self._score(counts)
-        mbo = float(best_overlap(iou, active)) if active.any() else None
-        for name, score in zip(FRAME_SCORES, (ari, fg_ari, mbo), strict=True):
-            if score is not None:
-                total, count = self._sums[name]
-                self._sums[name] = (total + score, count + 1.0)
+        for name, (score, count) in self._score(counts).items():
+            total, number = self._sums[f"{name}_frame"]
+            self._sums[f"{name}_frame"] = (total + score, number + count)
 
-    def finish(self) -> MetricRow:
-        """Close the video.
-
-        Returns:
-            (sum, count) per name; the count is the number of frames or, for a video score, 0 or 1.
-
-        Raises:
-            RuntimeError: if no video was started.
-        """
-        if self._name is None:
-            raise RuntimeError("finish() before start(video); call start once per video")
-        self._name = None
-        ari, fg_ari, iou, active = self._score(self._counts)
-        scored = bool(active.any())
-        return self._sums | {
-            "ari_video": _row(ari),
-            "fg_ari_video": _row(fg_ari),
-            "fg_ari_video_multi": _row(fg_ari if int(active.sum()) >= 2 else None),
-            "mbo_video": _row(float(best_overlap(iou, active)) if scored else None),
-            "miou_video": _row(float(hungarian_iou(iou, active)) if scored else None),
+    def _close(self) -> MetricRow:
+        video = self._score(self._counts)
+        several = int(active_classes(self._counts[1:]).sum()) >= 2
+        return {
+            **self._sums,
+            **{f"{name}_video": row for name, row in video.items()},
+            "fg_ari_video_multi": video["fg_ari"] if several else NOTHING,
         }
 
-    def _score(
-        self, counts: np.ndarray
-    ) -> tuple[float | None, float | None, np.ndarray, np.ndarray]:
-        """ARI and FG-ARI of one sample (None = no sample), object IoUs and which objects exist."""
-        labelled, objects = counts if self.background_exists else counts[1:], counts[1:]
-        seen = bool(labelled.any())
-        active = active_classes(objects)
-        has_score = bool(active.any()) or (self.empty_counts and seen)
-        return (
-            float(adjusted_rand_index(labelled)) if seen else None,
-            float(adjusted_rand_index(objects)) if has_score else None,
-            pairwise_iou(objects, outside=counts[0]),
-            active,
-        )
-
-
-def _row(score: float | None) -> tuple[float, float]:
-    return (0.0, 0.0) if score is None else (score, 1.0)
+    def _score(self, counts: np.ndarray) -> dict[str, Row]:
+        """(score, 1) of one sample by name, (0, 0) where it is none."""
+        objects = counts[1:]
+        labelled = counts if self.background == "exists" else objects
+        seen, found = bool(labelled.any()), bool(objects.any())
+        if self.iou_background == "in":
+            iou, active = pairwise_iou(counts), active_classes(counts)
+        else:
+            iou, active = pairwise_iou(objects, outside=counts[0]), active_classes(objects)
+        rows = dict.fromkeys(SCORES, NOTHING)
+        if seen:
+            rows["ari"] = (float(adjusted_rand_index(labelled)), 1.0)
+        if found or (seen and self.empty_frame == "one"):
+            rows["fg_ari"] = (float(adjusted_rand_index(objects)), 1.0)
+        if active.any():
+            rows["mbo"] = (float(best_overlap(iou, active)), 1.0)
+            rows["miou"] = (float(hungarian_iou(iou, active)), 1.0)
+        return rows

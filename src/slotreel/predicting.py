@@ -44,9 +44,10 @@ def predict(cfg: DictConfig) -> None:
     _warn_of_other_data(trained)
     objective = _conditioned(cfg, objective).to(device)
     trained_size = image_size_of(trained)
+    known = trained.num_slots if first_labels is None else _num_objects(first_labels)
     lines = []
     for video in videos:
-        drawing = drawing._replace(fps=video.fps or cfg.fps, num_slots=trained.num_slots)
+        drawing = drawing._replace(fps=video.fps or cfg.fps, num_slots=known)
         folder, total = Path(cfg.output) / video.name, video.info.num_frames
         _refuse_overwriting(video, folder, drawing)
         size = objective.input_size(video.info.size, trained_size)
@@ -136,12 +137,17 @@ def _first_labels(cfg: DictConfig, videos: list[InputVideo]) -> np.ndarray | Non
             f"and the first frame of {videos[0].path} is {size[0]} x {size[1]}: draw it on that "
             "frame, or resize it without blending ids (nearest)"
         )
-    if not ((labels > 0) & (labels < IGNORE)).any():
+    if not _num_objects(labels):
         raise DataError(
             f"the mask {cfg.first_mask} marks no object: expected ids 1 to {IGNORE - 1} somewhere, "
             f"got only {', '.join(map(str, np.unique(labels)))}"
         )
     return labels
+
+
+def _num_objects(labels: np.ndarray) -> int:
+    """The highest id, void left out; 0 if there is none."""
+    return int(labels[labels < IGNORE].max(initial=0))
 
 
 def _warn_of_other_data(trained: DictConfig) -> None:

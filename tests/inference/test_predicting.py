@@ -15,6 +15,7 @@ from PIL import Image
 from slotreel.data.image_io import read_image, read_labels, write_labels
 from slotreel.data.inputs import open_input
 from slotreel.data.video_write import VideoWriter
+from slotreel.inference.views import arrange
 from slotreel.predicting import _warn_of_other_data, predict
 from tests import running
 
@@ -223,13 +224,17 @@ def test_propagation_follows_what_was_drawn(tmp_path: Path, typed: Type) -> None
     write_labels(tmp_path / "first.png", labels)
     typed(
         f"input={CLIP}", "model=features", "backbone=tiny_vit", "propagation=dino",
-        "propagation.short_side=64", "propagation.multiple=8", "view=[overlay,slots]",
+        "propagation.short_side=32", "propagation.multiple=8", "view=[overlay,slots]",
         f"first_mask={tmp_path / 'first.png'}",
     )  # fmt: skip
     last = read_labels(tmp_path / "out" / "dog" / "masks" / "00011.png")
     assert set(np.unique(last)) == {0, 5}
     assert (last[:, :40] == 5).mean() > 0.6
     assert (last[:, 120:] == 5).mean() < 0.4
+    cells = arrange(6, (90, 160))  # the original and labels 1 to 5
+    assert facts(tmp_path / "out" / "dog" / "slots.mp4")[1] == (
+        cells.step[0] * cells.rows, cells.step[1] * cells.columns,
+    )  # fmt: skip
 
 
 def test_first_mask_and_propagation_belong_together(tmp_path: Path, typed: Type) -> None:

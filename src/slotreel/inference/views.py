@@ -85,8 +85,9 @@ def arrange(num_cells: int, frame: tuple[int, int], largest: int = LARGEST_PX) -
 class SlotCells:
     """The original and one cell per slot: the frame, dark where the slot's soft mask is low.
 
-    Borders have the slots' colours in overlays, also that of a slot dropped as background. Slots
-    are numbered from 0; maps whose first label is 0 (propagation) by their labels.
+    Borders have the slots' colours in overlays, also that of a slot dropped as background.
+    Captions count slots from 0; models that predict labels, or a background of their own
+    (propagation), have captions with the labels.
 
     Args:
         num_slots: K, for predictions without soft masks.
@@ -103,8 +104,9 @@ class SlotCells:
         if self._grid is None or self._page is None:
             if prediction.masks is not None:
                 self.num_slots = len(prediction.masks)
-            self._grid = arrange(self.num_slots + 1, (frame.shape[0], frame.shape[1]), self.largest)
-            self._page = _page(self._grid, self.num_slots, prediction.first_label)
+            size = (frame.shape[0], frame.shape[1])
+            self._grid = arrange(self.num_slots + 1, size, self.largest)
+            self._page = _page(self._grid, self._captions(prediction))
         height, width = self._grid.cell
         small = _resized(frame, (height, width))
         light = DIM + (1 - DIM) * self._soft(prediction, (height, width))
@@ -114,6 +116,13 @@ class SlotCells:
             top, left = self._grid.corner(number)
             picture[top : top + height, left : left + width] = cell
         return picture
+
+    def _captions(self, prediction: Prediction) -> list[tuple[str, int]]:
+        """What stands above each slot's cell, and the slot's label."""
+        first = prediction.first_label
+        if prediction.masks is not None and first == 1:
+            return [(f"slot {i}", i + 1) for i in range(self.num_slots)]
+        return [(f"label {i}", i) for i in range(first, first + self.num_slots)]
 
     def _soft(self, prediction: Prediction, size: tuple[int, int]) -> np.ndarray:
         """Masks float32 (K, h, w) in [0, 1]."""
@@ -134,15 +143,13 @@ def _resized(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(frame).resize((size[1], size[0]), resample))
 
 
-def _page(grid: Grid, num_slots: int, first_label: int) -> np.ndarray:
+def _page(grid: Grid, captions: list[tuple[str, int]]) -> np.ndarray:
     """Captions and coloured borders of all cells, uint8."""
     height, width = grid.step
     canvas = Image.new("RGB", (grid.columns * width, grid.rows * height), (16, 16, 18))
     draw = ImageDraw.Draw(canvas)
-    word = "slot" if first_label == 1 else "label"
-    labels = range(first_label, first_label + num_slots)
     cells = [("original", (128, 128, 128))]
-    cells += [(f"{word} {i}", tuple(COLOURS[label].tolist())) for i, label in enumerate(labels)]
+    cells += [(caption, tuple(COLOURS[label].tolist())) for caption, label in captions]
     for number, (caption, colour) in enumerate(cells):
         top, left = (corner - BORDER_PX for corner in grid.corner(number))
         draw.rectangle(

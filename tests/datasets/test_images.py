@@ -58,6 +58,14 @@ def test_masks_that_cannot_be_ids(tmp_path: Path) -> None:
     Image.fromarray(np.full((2, 2), 1000, dtype=np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(DataError, match=r"deep.png holds ids from 1000 to 1000"):
         read_labels(tmp_path / "deep.png")
+    many = np.arange(300, dtype=np.uint16).reshape(15, 20)
+    Image.fromarray(many).save(tmp_path / "many.png")
+    with pytest.raises(DataError, match=r"many.png holds ids from 0 to 299: expected 0 .* to 254"):
+        read_labels(tmp_path / "many.png")
+    for mode in ("RGBA", "LA"):
+        Image.new(mode, (4, 4)).save(tmp_path / "alpha.png")
+        with pytest.raises(DataError, match=rf"alpha.png has an alpha channel \(mode {mode}\)"):
+            read_labels(tmp_path / "alpha.png")
     with pytest.raises(ValueError, match=r"uint8 \(H, W\), got int64"):
         write_labels(tmp_path / "x.png", np.zeros((2, 2), dtype=np.int64))
 
@@ -92,6 +100,15 @@ def test_odd_pictures_become_rgb(tmp_path: Path) -> None:
         image = read_image(tmp_path / name)
         assert (image.shape, image.dtype) == ((2, 3, 3), np.uint8)
     assert (read_image(tmp_path / "deep.png") == 7).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("alpha", [0, 128, 255])
+def test_alpha_is_dropped(tmp_path: Path, mode: str, alpha: int) -> None:
+    colour = (10, 20, 30, alpha) if mode == "RGBA" else (10, alpha)
+    Image.new(mode, (3, 2), colour).save(tmp_path / "a.png")
+    expected = colour[:3] if mode == "RGBA" else (10, 10, 10)
+    assert read_image(tmp_path / "a.png").tolist() == [[list(expected)] * 3] * 2
 
 
 @pytest.mark.parametrize("read", [read_image, read_labels, image_size])

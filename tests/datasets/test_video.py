@@ -119,6 +119,16 @@ def test_cut_off_video_whose_header_came_first(tmp_path: Path) -> None:
         VideoReader(tmp_path / "cut.mp4")
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_video_of_no_frames(tmp_path: Path, suffix: str) -> None:
+    with av.open(str(tmp_path / f"none{suffix}"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        container.start_encoding()
+    with pytest.raises(DataError, match=rf"none{suffix}: .*Copy it again"):
+        VideoReader(tmp_path / f"none{suffix}")
+
+
 def test_sound_without_pictures(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "sound.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=8000)

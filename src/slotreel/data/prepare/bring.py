@@ -1,0 +1,174 @@
+"""From archives to a checked folder: choose files, write each once complete, check the result."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from slotreel.data.files import natural_key
+from slotreel.data.geometry import resize_frames
+from slotreel.data.image_io import image_size, read_image, write_image
+from slotreel.data.prepare.archives import named, opened
+from slotreel.data.prepare.recipe import Item, Recipe
+from slotreel.errors import ConfigError, DataError, UserError, nearest
+
+
+class Wish(NamedTuple):
+    """What to take of an archive."""
+
+    split: str | None = None  # None = all
+    limit: int | None = None  # first videos of each split
+    frames_only: bool = False
+    side: int | None = None  # shorter side of frames and masks, pixels
+
+
+def refuse(recipe: Recipe, wish: Wish) -> None:
+    """Stop at wishes that a data set cannot fulfil.
+
+    Raises:
+        ConfigError: a number is below 1, or there is no such split.
+        UserError: joints cannot be left out, nor do they scale with the frames.
+    """
+    if wish.split is not None and wish.split not in recipe.splits:
+        raise ConfigError(f"--split {wish.split}: {nearest(wish.split, recipe.splits)}")
+    for name, value in (("--limit", wish.limit), ("--resize", wish.side)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} {value}: expected 1 or more")
+    if wish.frames_only and not recipe.frame_folders:
+        raise UserError(f"--frames-only: {recipe.name} cannot be read without its truth")
+    if wish.side is not None and not recipe.resizable:
+        raise UserError(
+            f"--resize: joints of {recipe.name} are in pixels of the original frames; leave it out "
+            "and scale while reading, dataset.transform=[{_target_: "
+            "slotreel.data.transforms.ResizeShortSide, size: 240}]"
+        )
+
+
+def bring(
+    recipe: Recipe, archives: Sequence[Path], root: Path, wish: Wish, console: Console
+) -> int:
+    """Write what is needed and not there yet; returns the number of files written.
+
+    Lists go first, because they say which videos belong to a split.
+
+    Raises:
+        DataError: an archive is damaged, holds nothing of the data set, or would write outside.
+    """
+    with ExitStack() as stack:
+        found: list[list[Item]] = []
+        for archive in archives:
+            members = stack.enter_context(opened(archive))
+            items = [item for item in map(recipe.item, members) if item is not None]
+            if not items:
+                raise DataError(
+                    f"{archive} holds nothing of {recipe.name}: expected files such as "
+                    f"{recipe.keeps[0].pattern}; see {recipe.page}"
+                )
+            found.append(items)
+        every = [item for items in found for item in items]
+        if recipe.conflict is not None:
+            recipe.conflict(root, every)
+        lists = [item for item in every if item.kind == "list"]
+        for item in sorted(lists, key=lambda item: item.convert is None):  # its own form wins
+            _write_list(item, root)
+        wanted = _wanted(recipe, root, every, wish)
+        written = 0
+        for archive, items in zip(archives, found, strict=True):
+            chosen = [
+                item
+                for item in items
+                if item.kind != "list"
+                and not (wish.frames_only and item.kind == "mask")
+                and (wanted is None or item.video in wanted)
+            ]
+            shown = track(chosen, archive.name, console=console, disable=not console.is_terminal)
+            with named(archive):
+                count = sum(_write(item, root, wish.side) for item in shown)
+            console.print(f"{archive}: {count} files written", highlight=False, soft_wrap=True)
+            written += count
+    if wanted is not None and recipe.cut_lists is not None:
+        recipe.cut_lists(root)
+    return written
+
+
+def _wanted(recipe: Recipe, root: Path, items: Sequence[Item], wish: Wish) -> set[str] | None:
+    """Videos to take; None means all.
+
+    Raises:
+        DataError: the lists that would tell are missing.
+    """
+    if wish.split is None and wish.limit is None:
+        return None
+    there = sorted({item.video for item in items if item.kind == "frame"}, key=natural_key)
+    wanted: set[str] = set()
+    for name in recipe.splits if wish.split is None else [wish.split]:
+        part = recipe.splits[name]
+        chosen = part.videos(root, there)[: wish.limit]
+        wanted.update(chosen)
+        if part.borrows:
+            wanted.update(f"{part.borrows}/{video.partition('/')[2]}" for video in chosen)
+    if not wanted:
+        raise DataError(
+            f"no video of {recipe.name} {wish.split or ''} is named by the lists in these archives "
+            "or below --root; give the archive with the lists too, or leave --split and --limit out"
+        )
+    return wanted
+
+
+def _write_list(item: Item, root: Path) -> None:
+    with item.open() as source:
+        content = source.read()
+    target = root / item.target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".part-{target.name}")
+    temporary.write_bytes(item.convert(content) if item.convert else content)
+    os.replace(temporary, target)
+
+
+def _write(item: Item, root: Path, side: int | None) -> bool:
+    """Write a frame or mask under its name once complete; False if it is there already."""
+    target = root / item.target
+    if target.suffix == ".dat":  # a definition file among the masks: no picture
+        side = None
+    if target.is_file() and _is_done(target, item, side):
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".part-{target.name}")
+    with item.open() as source, temporary.open("wb") as sink:
+        shutil.copyfileobj(source, sink)
+    if side is not None:
+        _shrink(temporary, side, item.kind == "mask")
+    os.replace(temporary, target)
+    return True
+
+
+def _is_done(target: Path, item: Item, side: int | None) -> bool:
+    if side is None:
+        return target.stat().st_size == item.size
+    try:
+        return min(image_size(target)) <= side
+    except DataError:
+        return False
+
+
+def _shrink(path: Path, side: int, mask: bool) -> None:
+    """Scale a picture to a shorter side, unless it is that small; masks keep ids and palette."""
+    height, width = image_size(path)
+    scale = side / min(height, width)
+    if scale >= 1:
+        return
+    size = (round(height * scale), round(width * scale))
+    if mask:
+        with Image.open(path) as image:
+            small = image.resize(size[::-1], Image.Resampling.NEAREST)
+        small.save(path)
+    else:
+        write_image(path, resize_frames(read_image(path)[None], size, "bilinear", True)[0])

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from slotreel.data.video_write import VideoWriter
+from slotreel.errors import DataError
 
 
 def write(path: Path, num_frames: int, fps: float, **options: int) -> None:
@@ -104,3 +105,15 @@ def test_any_size(tmp_path: Path, suffix: str, size: tuple[int, int]) -> None:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 3
     assert np.abs(frames[2][: size[0], : size[1]].astype(int) - 160).max() < 8
+
+
+def test_frames_too_large_for_h264(tmp_path: Path) -> None:
+    strip = np.zeros((2, 16386, 3), dtype=np.uint8)
+    with pytest.raises(DataError, match=r"16386 x 2 .*format=gif"):
+        with VideoWriter(tmp_path / "a.mp4") as writer:
+            writer.write(strip)
+    assert not list(tmp_path.iterdir())
+    with VideoWriter(tmp_path / "a.mp4") as writer:
+        writer.write(strip[:, :16384])
+    with VideoWriter(tmp_path / "a.gif") as writer:
+        writer.write(strip)

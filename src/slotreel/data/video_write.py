@@ -12,7 +12,10 @@ import av
 import numpy as np
 from PIL import Image
 
+from slotreel.errors import DataError
+
 SUFFIXES = (".mp4", ".gif")
+H264_LARGEST_PX = 16384  # what libx264 takes as a side
 GIF_TICK = Fraction(1, 100)  # seconds; a GIF's clock
 GIF_MIN_TICKS = 2  # browsers show a shorter frame for ten times as long
 
@@ -81,6 +84,7 @@ class VideoWriter:
 
         Raises:
             ValueError: wrong type, or a size that differs from the first frame's.
+            DataError: too large for H.264.
         """
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             raise ValueError(f"a frame must be uint8 (H, W, 3), got {frame.dtype} {frame.shape}")
@@ -130,6 +134,11 @@ class VideoWriter:
             self._stream.height, self._stream.width = height, width
             self._stream.pix_fmt = "pal8"
         else:
+            if max(height, width) > H264_LARGEST_PX:
+                raise DataError(
+                    f"{self.path}: frames of {width} x {height} are too large for H.264, which "
+                    f"takes sides up to {H264_LARGEST_PX} pixels; make it a .gif (format=gif)"
+                )
             self._container = av.open(str(self._temporary), "w", format="mp4")
             self._stream = self._container.add_stream("libx264", rate=self.fps)
             self._stream.height, self._stream.width = height + height % 2, width + width % 2

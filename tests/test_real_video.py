@@ -30,8 +30,8 @@ def davis_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_davis_is_scored_with_every_metric(davis_run: Path) -> None:
     scores = json.loads((davis_run / "scores.json").read_text())
-    (row,) = scores["sets"]["davis2016"]["vos"]["rows"]
-    assert {"jf", "j", "f", "fg_ari_video", "mbo_video"} <= row["means"].keys()
+    (row,) = scores["sets"]["davis2016"]["davis2016"]["rows"]
+    assert {"j_fg", "j_matched", "fg_ari_video", "mbo_video"} <= row["means"].keys()
     assert set(row["videos"]) == set((DATA / "davis/ImageSets/2016/val.txt").read_text().split())
 
 
@@ -89,6 +89,6 @@ def test_eval_runs_a_trivial_row_in_place_of_a_checkpoint(tmp_path: Path) -> Non
     ]  # fmt: skip
     evaluation.eval(running.composed("eval", *command))
     scores = json.loads((tmp_path / "scores.json").read_text())
-    (row,) = scores["sets"]["davis2016"]["vos"]["rows"]
-    assert row["label"] == "blocks"
-    assert 0 < row["means"]["jf"] < 0.5
+    (row,) = scores["sets"]["davis2016"]["davis2016"]["rows"]
+    assert row["label"] == "fixed blocks"
+    assert 0 < row["means"]["j_fg"] < 0.5

@@ -18,14 +18,14 @@ from slotreel.features_only import FeaturesOnly
 from slotreel.interfaces import Backbone
 from slotreel.loading import Subject, load_subject
 from slotreel.protocols.segment import SegmentedFrame
-from slotreel.report import log_scores, score, trivial_comparison_rows, write_report
+from slotreel.report import log_scores, published_rows, score, trivial_comparison_rows, write_report
 from slotreel.results.davis_csv import davis_columns, has_davis_columns, write_davis_csv
 from slotreel.results.stored import StoredMasks, save_labels
 from slotreel.runtime import provenance
 from slotreel.runtime.distributed import World, choose_device
 from slotreel.runtime.logging import Sink, setup_logging
 from slotreel.runtime.progress import counting
-from slotreel.scores import Comparison, Published, Row
+from slotreel.scores import Comparison, Row
 from slotreel.training.run import Validation
 from slotreel.types import VideoInfo
 
@@ -85,13 +85,9 @@ def _compare(
             device=device,
         )
         rows[:0] = [row for row in others if row.label != subject.label]
-    published = [Published(**paper) for paper in subject.config.get("published") or []]
-    if _protocol_was_changed():
-        if published:
-            log.warning("the protocol was changed on the command line: no published numbers beside")
-        published = []
     masks = protocol.scored(objective).mask_source(protocol.masks)
-    return Comparison(rows, None if protocol.through else num_slots, masks, published)
+    slots = None if protocol.through else num_slots
+    return Comparison(rows, slots, masks, published_rows(subject.config))
 
 
 def _untuned_row(
@@ -127,12 +123,6 @@ def _write_official(output: Path, comparison: Comparison) -> None:
     folder = output / "official" / _of_set(table.set, table.protocol)
     for path in write_davis_csv(folder, table, "val"):
         say(f"written {path}")
-
-
-def _protocol_was_changed() -> bool:
-    """Whether single values of protocol or validation were typed: then its name means another."""
-    typed = HydraConfig.get().overrides.task
-    return any(o.lstrip("+~").startswith(("protocol.", "validate.", "propagation.")) for o in typed)
 
 
 def _sinks(cfg: DictConfig, output: Path) -> list[Sink]:

@@ -315,9 +315,11 @@ class Metric(ABC):
             device; prediction slot + 1, 0 = dropped background; truth 0 background, 255 = ignore.
             ``proposals``: a ``Proposals`` and such a truth. ``points``: two float64 (J, 2) arrays,
             x and y in pixels of the frame; predicted x < 0 = called unseen.
+        score_ends: whether the first and the last frame of a video count.
     """
 
     reads: ClassVar[Literal["labels", "proposals", "points"]] = "labels"
+    score_ends: bool = True
 
     @abstractmethod
     def start(self, video: VideoInfo) -> None:

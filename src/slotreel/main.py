@@ -20,6 +20,7 @@ from slotreel.command import command, say
 from slotreel.errors import ConfigError
 from slotreel.files import held, replacing
 from slotreel.report import (
+    published_rows,
     score,
     trivial_comparison_rows,
     write_pictures,
@@ -187,7 +188,9 @@ def _finish(run: Run, cfg: DictConfig, started: float) -> None:
             run.logger.log(run.state.step, values)
             run.logger.summary({f"last/{key}": value for key, value in values.items()})
             source = run.objective.mask_source(validation.protocol.masks)
-            comparisons.append(Comparison([*trivial, *rows], cfg.num_slots, source))
+            comparisons.append(
+                Comparison([*trivial, *rows], cfg.num_slots, source, published_rows(cfg))
+            )
         if run.state.best is not None:  # selected with labels
             run.logger.summary({f"best/{name}": x for name, x in run.state.best._asdict().items()})
         minutes = {

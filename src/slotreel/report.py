@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
 
 from slotreel.backbones.patches import PatchPixels
 from slotreel.baselines.rows import conditional_rows, trivial_rows
@@ -21,7 +23,7 @@ from slotreel.protocols.protocol import ScoreTable
 from slotreel.protocols.segment import SegmentedFrame
 from slotreel.runtime.logging import Sink
 from slotreel.score_text import score_table_text
-from slotreel.scores import Comparison, Row, flat_scores, scores_json
+from slotreel.scores import Comparison, Published, Row, flat_scores, scores_json
 from slotreel.training.run import Validation
 from slotreel.types import VideoInfo
 from slotreel.visualize import mask_picture, mask_video
@@ -91,6 +93,20 @@ def _untrained(
         return conditional_rows(num_slots, seed) | {"colours": colours}
     backbone = getattr(getattr(beside, "model", beside), "backbone", None)
     return trivial_rows(num_slots, seed, backbone if isinstance(backbone, Backbone) else None)
+
+
+def published_rows(cfg: DictConfig) -> list[Published]:
+    """Numbers of papers that a configuration carries, none if its protocols were changed.
+
+    Single values of protocol, validation or propagation that were typed make another protocol of
+    the same name.
+    """
+    papers = [Published(**paper) for paper in cfg.get("published") or []]
+    typed = [o.lstrip("+~") for o in HydraConfig.get().overrides.task]
+    if papers and any(o.startswith(("protocol.", "validate.", "propagation.")) for o in typed):
+        log.warning("the protocol was changed on the command line: no published numbers beside")
+        return []
+    return papers
 
 
 def log_scores(sink: Sink, comparisons: Sequence[Comparison], step: int) -> None:

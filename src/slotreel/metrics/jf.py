@@ -78,6 +78,7 @@ class JF(StreamedMetric):
             raise ValueError(f"max_proposals={max_proposals} is not in 1..255; try 20")
         tolerance_radius(1, 1, bound_th)  # refuses a wrong tolerance before the first video
         self.matching = matching
+        self.score_ends = matching != "identity"
         self.max_proposals = max_proposals
         self.bound_th = bound_th
         self.merge_objects = merge_objects

@@ -200,7 +200,7 @@ class Protocol:
 
     def ends_are_scored(self) -> bool:
         """Whether any metric counts the first and the last frame of a video."""
-        return any(getattr(metric, "ends_scored", True) for metric in self.metrics)
+        return any(metric.score_ends for metric in self.metrics)
 
     def clip(
         self,

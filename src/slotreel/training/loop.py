@@ -24,6 +24,7 @@ from slotreel.training.run import Best, Run
 from slotreel.types import Batch, LossOutput, Progress
 
 log = logging.getLogger(__name__)
+AUTO_MONITOR = ("fg_ari_video", "jf", "mean_iou", "pck_0.1")  # of monitor: auto
 
 
 def fit(run: Run) -> int:
@@ -181,11 +182,12 @@ def _validate(run: Run, recent: _Recent, stop: StopFlag) -> bool:
 def _remember_best(run: Run, values: dict[str, float]) -> None:
     """Keep the best checkpoint by ``trainer.monitor``; by the loss where nothing has masks."""
     state, settings = run.state, run.settings
-    keys = [key for key in values if key.endswith(f"/{settings.monitor}")]
+    wanted = AUTO_MONITOR if settings.monitor == "auto" else (settings.monitor,)
+    keys = [key for metric in wanted for key in values if key.endswith(f"/{metric}")]
     mode = settings.mode
     if not keys:
         if any(validation.labelled for validation in run.validations):
-            known = sorted({key.rpartition("/")[2] for key in values})
+            known = sorted({key.split("/", 3)[-1] for key in values})
             raise ConfigError(
                 f"trainer.monitor={settings.monitor} was not measured; "
                 f"{nearest(settings.monitor, known)}"

@@ -1,0 +1,203 @@
+"""`./eval.py` on the cut of DAVIS: folders of label maps, official files, propagation, refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from slotreel import evaluation
+from slotreel.data.image_io import read_labels, write_labels
+from slotreel.results.stored import StoredMasks
+from slotreel.types import VideoInfo
+from tests import running
+
+DATA = running.ROOT / "tests" / "data"
+OFFICIAL = ["J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cut with masks for the unsupervised protocol too."""
+    root = tmp_path_factory.mktemp("data")
+    shutil.copytree(DATA / "davis", root / "davis")
+    shutil.copytree(root / "davis/Annotations", root / "davis/Annotations_unsupervised")
+    return root
+
+
+@pytest.fixture(scope="module")
+def small(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The two sequences of 213 x 120 pixels alone."""
+    root = tmp_path_factory.mktemp("small")
+    shutil.copytree(data, root, dirs_exist_ok=True)
+    (root / "davis/ImageSets/2017/val.txt").write_text("bmx-trees\ndog\n")
+    return root
+
+
+@pytest.fixture
+def results(data: Path, tmp_path: Path) -> Path:
+    """Label maps of a program that found everything."""
+    folder = tmp_path / "results"
+    for name in (data / "davis/ImageSets/2017/val.txt").read_text().split():
+        shutil.copytree(data / "davis/Annotations/480p" / name, folder / name)
+    return folder
+
+
+def evaluate(directory: Path, *overrides: str) -> Path:
+    output = directory / "out"
+    typed = ("logger=none", f"output={output}", "trivial_rows=false", *overrides)
+    evaluation.eval(running.composed("eval", *typed, directory=directory))
+    return output
+
+
+def refused(directory: Path, caplog: pytest.LogCaptureFixture, *overrides: str) -> str:
+    with pytest.raises(SystemExit):
+        evaluate(directory, *overrides)
+    return caplog.text
+
+
+def read_csv(path: Path) -> list[list[str]]:
+    return list(csv.reader(path.open()))
+
+
+@pytest.mark.parametrize("protocol", ["davis2017_unsupervised", "davis2017_propagation"])
+def test_a_folder_of_results_is_scored_without_a_model(
+    data: Path, results: Path, tmp_path: Path, protocol: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = evaluate(
+        tmp_path, f"results={results}", "dataset=davis2017", f"protocol={protocol}",
+        f"paths.data={data}",
+    )  # fmt: skip
+    printed = capsys.readouterr().out
+    assert all(column in printed for column in OFFICIAL)
+    assert "Counted: 3 videos, 3 objects, 20 annotated frames." in printed
+    official = output / "official" / f"davis2017-{protocol}"
+    assert read_csv(official / "global_results-val.csv") == [
+        OFFICIAL, ["1.000", "1.000", "1.000", "0.000", "1.000", "1.000", "0.000"],
+    ]  # fmt: skip
+    objects = read_csv(official / "per-sequence_results-val.csv")
+    assert objects[0] == ["Sequence", "J-Mean", "F-Mean"]
+    assert [row[0] for row in objects[1:]] == ["blackswan_1", "bmx-trees_1", "dog_1"]
+    scores = json.loads((output / "scores.json").read_text())
+    (row,) = scores["sets"]["davis2017"][protocol]["rows"]
+    assert set(row["videos"]) == set(row["facts"]) == {"blackswan", "bmx-trees", "dog"}
+
+
+def test_worse_results_score_less_and_saved_maps_score_the_same(
+    data: Path, results: Path, tmp_path: Path
+) -> None:
+    for file in (results / "dog").glob("*.png"):
+        write_labels(file, np.roll(read_labels(file), 9, axis=1))
+    options = ("dataset=davis2017", "protocol=davis2017_propagation", f"paths.data={data}")
+    first = evaluate(tmp_path, f"results={results}", "save_masks=true", *options)
+    saved = first / "masks" / "davis2017"
+    again = evaluate(tmp_path / "again", f"results={saved}", *options)
+    official = "official/davis2017-davis2017_propagation/per-sequence_results-val.csv"
+    rows = read_csv(first / official)
+    assert rows == read_csv(again / official)
+    assert float(rows[3][1]) < 0.9
+    assert read_labels(saved / "dog" / "00003.png").max() == 1
+
+
+def test_ends_may_lack_only_where_they_are_not_scored(
+    data: Path, results: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for video in results.iterdir():
+        files = sorted(video.glob("*.png"))
+        files[0].unlink()
+        files[-1].unlink()
+    options = (f"results={results}", "dataset=davis2017", f"paths.data={data}")
+    evaluate(tmp_path, *options, "protocol=davis2017_propagation")
+    text = refused(tmp_path, caplog, *options, "protocol=davis2017_unsupervised")
+    assert "has no map 00000.png: frame 0 of 4 of video 'blackswan' would not be scored" in text
+
+
+def test_bad_results_are_named(
+    data: Path, results: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = (
+        f"results={results}", "dataset=davis2017", f"paths.data={data}",
+        "protocol=davis2017_propagation",
+    )  # fmt: skip
+    file = results / "dog" / "00003.png"
+    good = file.read_bytes()
+    write_labels(file, read_labels(file)[::2])
+    assert f"{file} is 60 x 213" in refused(tmp_path, caplog, *options)
+    file.write_bytes(good[:200])
+    assert f"cannot read the mask {file}" in refused(tmp_path, caplog, *options)
+    file.write_bytes(good)
+    write_labels(file, np.where(read_labels(file) > 0, np.uint8(7), np.uint8(0)))
+    assert "video 'dog'" in refused(tmp_path, caplog, *options)
+    file.unlink()
+    assert "has no map 00003.png" in refused(tmp_path, caplog, *options)
+    (results / "dog").rename(results / "dogs")
+    assert "no folder for video 'dog'; did you mean: dogs?" in refused(tmp_path, caplog, *options)
+    shutil.rmtree(results)
+    assert "there is no such folder" in refused(tmp_path, caplog, *options)
+
+
+def test_stored_maps_may_be_named_by_the_frame(tmp_path: Path) -> None:
+    write_labels_to = tmp_path / "bird"
+    write_labels_to.mkdir()
+    for name in ("img_7", "00001"):
+        write_labels(write_labels_to / f"{name}.png", np.full((2, 3), len(name), np.uint8))
+    video = VideoInfo("bird", 2, (2, 3), ("img_7", "img_9"))
+    ready = StoredMasks(tmp_path).stream(video).push(torch.zeros(2, 3, 2, 3))
+    assert [int(p.labels[0, 0]) for p in ready if p.labels is not None] == [5, 5]
+
+
+def test_propagation_by_features_stands_beside_trivial_rows(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = evaluate(
+        tmp_path, "model=features", "backbone=tiny_vit", "validate=davis2017_propagation",
+        "propagation=smtc", "trivial_rows=true", f"paths.data={small}", "save_masks=true",
+    )  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "top_k=7" in printed
+    rows = json.loads((output / "scores.json").read_text())
+    rows = rows["sets"]["davis2017_propagation"]["davis2017_propagation"]["rows"]
+    assert [row["label"] for row in rows] == [
+        "first frame kept", "labels spread by colours", "tiny_vit",
+    ]  # fmt: skip
+    assert all(0.2 < row["means"]["j"] < 0.95 for row in rows)
+    given = read_labels(small / "davis/Annotations/480p/dog/00000.png")
+    saved = read_labels(output / "masks/davis2017_propagation/dog/00000.png")
+    assert (given == saved).mean() > 0.95, "frame 0 is its own label, at the grid's resolution"
+
+
+def test_a_protocol_brings_its_own_data_or_says_what_to_type(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = refused(
+        tmp_path, caplog, "model=blocks", "validate=moving_shapes",
+        "protocol=davis2017_unsupervised", f"paths.data={data}",
+    )  # fmt: skip
+    assert "type validate=davis2017_unsupervised instead of protocol=" in text
+    text = refused(tmp_path, caplog, "model=blocks", "validate=moving_shapes", "propagation=dino")
+    assert "propagation= needs a protocol that spreads labels" in text
+    text = refused(tmp_path, caplog, "model=blocks", f"results={data}", "validate=moving_shapes")
+    assert "model= and results= exclude each other" in text
+    text = refused(tmp_path, caplog, "validate=moving_shapes")
+    assert "name what to run" in text
+
+
+def test_published_numbers_are_left_out_once_the_protocol_is_changed(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = (
+        "experiment=dino_vits16_propagation", "backbone.pretrained=false", f"paths.data={small}",
+        "+backbone.model_args.depth=1",
+    )  # fmt: skip
+    one = "validate.davis2017_propagation.protocol.max_videos=1"
+    evaluate(tmp_path, *common, one, "propagation=smtc")
+    assert "published 61.8" not in capsys.readouterr().out
+    evaluate(tmp_path, *common, "propagation=smtc")
+    assert (
+        "J&F 61.8 was published on 30 videos and is not compared with 2" in capsys.readouterr().out
+    )

@@ -98,8 +98,9 @@ def test_fbms_background_is_an_argument_and_the_definition_file_decides(tmp_path
     assert share("zero") == share("auto") == pytest.approx(objects)
     assert share("largest") == pytest.approx(1 - 4 * 3 / (12 * 16))
     (truth / "def.dat").write_text(
-        "Ground truth definition file; do not change!\n\nTotal number of regions:\n2\n\n90\n\n0\n"
-        "\nConfusion penality matrix\n0 1\n1 0\n"
+        "Ground truth definition file; do not change!\n\nTotal number of regions:\n2\n"
+        "Scale of region 0:\n90\nScale of region 1:\n0\n\nConfusion penality matrix:\n0 1\n1 0\n"
+        "Total number of frames in this shot:\n25\n"
     )
     assert share("auto") == pytest.approx(1 - objects)  # 90 is background, and 200 is not listed
     (truth / "def.dat").write_text("something else")

@@ -56,14 +56,18 @@ def read_codes(path: Path) -> np.ndarray:
 
 
 def defined_codes(folder: Path) -> list[int]:
-    """Codes of the regions in the order of the definition file (*.dat); [] without such a file."""
+    """Codes of the regions in the order of the definition file (*.dat), background first.
+
+    Returns [] without such a file. It gives each region a line ``Scale of region N:`` and, on the
+    next, its code.
+    """
     files = sorted(folder.glob("*.dat"))
     if not files:
         return []
     text = files[0].read_text(encoding="utf-8", errors="replace")
-    head = re.search(r"number of regions:\s*(\d+)\s+((?:\d+\s+)*)", text, re.IGNORECASE)
-    codes = [int(code) for code in head[2].split()] if head else []
-    if head is None or not codes or len(codes) != int(head[1]):
+    count = re.search(r"number of regions:\s*(\d+)", text, re.IGNORECASE)
+    codes = [int(code) for code in re.findall(r"(?i)scale of region\s*\d+:\s*(\d+)", text)]
+    if count is None or not codes or len(codes) != int(count[1]):
         log.warning("%s does not list its regions as expected and is not used", files[0])
         return []
     return codes

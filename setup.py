@@ -36,6 +36,7 @@ setup(
             "ruff>=0.6",
             "mypy>=1.11",
             "pre-commit>=3",
+            "opencv-python-headless>=4.8",  # what scripts/benchmark_metrics.py compares with
         ],
         "tb": ["tensorboard>=2.16"],
     },

@@ -2,8 +2,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from slotreel.metrics.boundary import (
     boundary_accuracy,
@@ -13,7 +11,6 @@ from slotreel.metrics.boundary import (
     sequence_statistics,
     tolerance_radius,
 )
-from slotreel.metrics.pairs import pair_scores
 
 
 def box(rows, columns, size=(8, 8)):
@@ -113,18 +110,6 @@ def test_disks_have_the_right_pixels():
     assert dilate(centre, 8).sum() == 197
     assert dilate(centre, 1).sum() == 5
     np.testing.assert_array_equal(dilate(centre, 0), centre)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 9), st.integers(0, 12))
-def test_dilation_agrees_with_its_definition(seed, height, width, radius):
-    rng = np.random.default_rng(seed)
-    masks = rng.random((height, width)) < 0.15
-    y, x = np.mgrid[:height, :width]
-    expected = np.zeros_like(masks)
-    for at_y, at_x in np.argwhere(masks):
-        expected |= (y - at_y) ** 2 + (x - at_x) ** 2 <= radius**2
-    np.testing.assert_array_equal(dilate(masks, radius), expected)
 
 
 def test_reference_pairs(golden):
@@ -280,23 +265,3 @@ def test_semi_supervised_worked_by_hand(case):
     truth, prediction, expected = SEMI[case]
     for got, want in zip(semi(truth, prediction), expected, strict=True):
         np.testing.assert_allclose(got, want, atol=5e-7)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(0, 4), st.integers(0, 70))
-def test_all_pairs_at_once_equal_one_by_one(seed, num_objects, num_proposals):
-    rng = np.random.default_rng(seed)
-    size = tuple(rng.integers(1, 24, 2))
-    coarse = rng.integers(0, num_objects + 2, (6, 6), dtype=np.uint8)
-    truth = np.kron(coarse, np.ones((4, 4), np.uint8))[: size[0], : size[1]]
-    prediction = rng.integers(0, num_proposals + 1, size, dtype=np.uint8)
-    truth[rng.random(size) < 0.1] = 255
-    void = truth == 255
-    j, f = pair_scores(truth, prediction, num_objects, num_proposals, bound_th=0.1)
-    assert j.shape == f.shape == (num_proposals + 1, num_objects)
-    for p in range(num_proposals + 1):
-        mask = (prediction == p) & (p > 0)
-        for n in range(num_objects):
-            assert j[p, n] == region_similarity(truth == n + 1, mask, void)
-            expected = boundary_accuracy(truth == n + 1, mask, void, bound_th=0.1)
-            assert f[p, n] == pytest.approx(expected, abs=1e-15)

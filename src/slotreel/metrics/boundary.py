@@ -95,8 +95,9 @@ def boundary_map(masks: Map) -> Map:
 def dilate(masks: Map, radius: int) -> Map:
     """Dilation with the Euclidean disk dy^2 + dx^2 <= radius^2; outside the frame is empty.
 
-    Row by row of the disk from its tip to its middle: the half-width only grows, so each step
-    widens the last one by single shifts. About 4 * radius shifts in all, exact for any map.
+    Row by row of the disk from its tip to its middle: the rows only get longer, and a run of
+    pixels up to twice as long is the union of two shifted copies of the last one. About 3 * radius
+    shifts in all, exact for any map.
 
     Args:
         masks: map (..., H, W).
@@ -108,19 +109,17 @@ def dilate(masks: Map, radius: int) -> Map:
     if isinstance(masks, np.ndarray):
         return dilate(as_tensors(masks)[0], radius).numpy()
     height, width = masks.shape[-2:]
-    spread, reached = masks.clone(), torch.zeros_like(masks)
-    half = 0
+    runs, length = torch.nn.functional.pad(masks, (radius,) * 4), 1  # union of ``length`` pixels
+    reached = torch.zeros_like(masks)
     for dy in range(radius, -1, -1):
-        while half < math.isqrt(radius * radius - dy * dy):
-            half += 1
-            if half < width:
-                spread[..., half:] |= masks[..., :-half]
-                spread[..., :-half] |= masks[..., half:]
-        if dy == 0:
-            reached |= spread
-        elif dy < height:
-            reached[..., dy:, :] |= spread[..., :-dy, :]
-            reached[..., :-dy, :] |= spread[..., dy:, :]
+        half = math.isqrt(radius * radius - dy * dy)
+        while length <= 2 * half:
+            step = min(length, 2 * half + 1 - length)
+            runs = runs[..., :-step] | runs[..., step:]
+            length += step
+        x = radius - half
+        for y in {radius - dy, radius + dy}:
+            reached |= runs[..., y : y + height, x : x + width]
     return reached
 
 

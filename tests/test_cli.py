@@ -102,7 +102,7 @@ def test_missing_data_names_the_command_that_prepares_it(
             tmp_path / "run", "dataset=davis2016", f"paths.data={tmp_path}", "logger=none",
             tiny=False,
         )  # fmt: skip
-    assert "scripts/prepare_davis.py --root" in capfd.readouterr().err
+    assert "scripts/prepare.py davis2016 --root" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,10 @@ from typing import Any
 
 from slotreel.errors import ConfigError, UserError, nearest
 
-PATH_KEYS = ("resume", "init_from", "clone", "checkpoint", "input", "output", "hydra.run.dir")
+PATH_KEYS = (
+    "resume", "init_from", "clone", "checkpoint", "results", "input", "output", "first_mask",
+    "hydra.run.dir",
+)  # fmt: skip
 PATH_PREFIXES = ("paths.",)
 PATH_SUFFIXES = (".root", ".weights", ".path")
 _OVERRIDE = re.compile(

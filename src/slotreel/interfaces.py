@@ -6,7 +6,7 @@ A new option is one file that subclasses one of these, and one YAML that names i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -216,8 +216,8 @@ class Stream(ABC):
     def push(self, frames: Tensor, hints: Mapping[str, Any] | None = None) -> list[Prediction]:
         """The next frames (n, 3, H, W) in [0, 1]; returns predictions that are ready."""
 
-    def finish(self) -> list[Prediction]:
-        """Predictions that had to wait for the whole video."""
+    def finish(self) -> Iterable[Prediction]:
+        """Predictions that had to wait for the whole video, in order; may make them one by one."""
         return []
 
 

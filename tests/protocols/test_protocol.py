@@ -265,7 +265,7 @@ def test_a_perfect_model_scores_one_under_every_protocol_of_discovery(
 
 
 def test_windows_start_anew_and_are_scored_apart(make_videos, make_answers):
-    """Two objects that swap labels at the window's border: windows are perfect, the video is not."""
+    """Labels that swap at the window's border: windows are perfect, the video is not."""
     labels = scene(12, 0)
     videos = make_videos({"a": labels})
     swap = np.array([1, 3, 2], dtype=np.uint8)

@@ -62,7 +62,7 @@ def means(name, videos, **options):
 def labels_of(model, frames, video="a", chunk=3):
     """Label maps (T, H, W) of frames (T, 3, H, W) pushed in chunks."""
     stream = model.stream(VideoInfo(video, len(frames), tuple(frames.shape[-2:])))
-    ready = [p for part in frames.split(chunk) for p in stream.push(part)] + stream.finish()
+    ready = [p for part in frames.split(chunk) for p in stream.push(part)] + [*stream.finish()]
     assert [p.frame for p in ready] == list(range(len(frames)))
     return np.stack([hard_labels(p, tuple(frames.shape[-2:])) for p in ready])
 
@@ -175,7 +175,7 @@ def test_kmeans_is_one_clustering_per_video_and_repeatable(name):
 @pytest.mark.parametrize("name", ["rgb_kmeans", "feature_kmeans"])
 def test_kmeans_of_a_flat_or_empty_video(name):
     assert (labels_of(make(name), torch.zeros(2, 3, 4, 4)) == 1).all()
-    assert make(name).stream(VideoInfo("none", 0, (4, 4))).finish() == []
+    assert list(make(name).stream(VideoInfo("none", 0, (4, 4))).finish()) == []
 
 
 def test_centres_of_a_sample_serve_all_points():

@@ -7,7 +7,7 @@ the last frame is in, so these streams keep the points of all frames and answer 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -80,12 +80,13 @@ class ClusterStream(Stream):
         self.points.extend(self.describe(frames))
         return []
 
-    def finish(self) -> list[Prediction]:
-        """Predictions of all frames, in order."""
+    def finish(self) -> Iterator[Prediction]:
+        """Predictions of all frames, in order, each made when it is asked for."""
         if not self.points:
-            return []
+            return
         centres = fit_centres(self.points, self.num_slots, self.seed)
-        return [self.predict(i, assign(points, centres)) for i, points in enumerate(self.points)]
+        for frame, points in enumerate(self.points):
+            yield self.predict(frame, assign(points, centres))
 
     def predict(self, frame: int, labels: np.ndarray) -> Prediction:
         """What to answer for labels uint8 (h, w), 1..K, of one frame."""

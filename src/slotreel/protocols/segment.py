@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,6 +82,7 @@ def segment(
     dropping = background.stream()
     held: deque[SegmentedFrame] = deque()
     for start in [*range(0, len(frames), chunk), None]:
+        ready: Iterable[Prediction]
         if start is None:
             ready = stream.finish()
         else:

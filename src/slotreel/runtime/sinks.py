@@ -53,7 +53,7 @@ class WandbSink:
         import wandb
 
         if mode == "auto":
-            mode = "online" if _has_login() else "offline"
+            mode = "online" if has_login() else "offline"
         arguments: dict[str, Any] = dict(
             project=project, group=group, tags=tags, config=config, name=name, job_type=job_type,
             id=run_id(run_dir), dir=str(run_dir), resume="allow",
@@ -100,7 +100,7 @@ class WandbSink:
             log.warning("wandb could not finish (%s); its data is in %s", error, self.run.dir)
 
 
-def _has_login() -> bool:
+def has_login() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     import netrc

@@ -91,3 +91,9 @@ def test_damaged_frame_is_named(copy: Path) -> None:
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(DataError, match=r"surf/00002.jpg: .*damaged"):
         Davis(str(copy), split="train").read(0, [1, 2])
+
+
+def test_mask_in_colours_is_found_on_opening(copy: Path) -> None:
+    shutil.copy(copy / "JPEGImages/480p/dog/00007.jpg", copy / "Annotations/480p/dog/00007.png")
+    with pytest.raises(DataError, match=r"dog/00007.png is a colour picture"):
+        Davis(str(copy))

@@ -160,7 +160,7 @@ def test_vip_classes_and_gaps(tmp_path: Path) -> None:
     clip = source.read(0, [0, 1, 2])
     assert annotated(clip) == [True, False, True]
     assert labels_of(clip)[0, :, 0].tolist() == [19] * 6 + [IGNORE] * 6  # 20 is no class
-    with pytest.raises(ConfigError, match=r"split=vla_videos: .*did you mean: val_videos"):
+    with pytest.raises(ConfigError, match=r"split=vla: .*did you mean: val"):
         Vip(str(tmp_path), "vla")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -36,8 +36,10 @@ class StillVideos(VideoSource):
         option: name after ``dataset=``.
         root: the folder of the data set.
         videos: what was found there.
+        any_mask_size: whether masks may differ in size from their frames.
     """
 
+    any_mask_size: ClassVar[bool] = False
     option: str
     root: Path
     videos: list[Still]
@@ -60,14 +62,14 @@ class StillVideos(VideoSource):
             DataError: a file is damaged, or sizes differ within the video.
         """
         video = self.videos[index]
-        numbers, pictures = read_frames(video, frames)
+        numbers, pixels = read_frames(video, frames)
         truth = {
             place: (video.masks[n][0], self.ids(index, n))
             for place, n in enumerate(numbers)
             if video.masks[n]
         }
-        labels, annotated = label_stack(truth, len(numbers), pictures.shape[1:3])
-        return RawClip(pictures, labels, numbers, {}, annotated)
+        labels, annotated = label_stack(truth, len(numbers), pixels.shape[1:3])
+        return RawClip(pixels, labels, numbers, {}, annotated)
 
     def ids(self, index: int, frame: int) -> np.ndarray:
         """Labels uint8 (H0, W0) of an annotated frame."""
@@ -77,19 +79,20 @@ class StillVideos(VideoSource):
         """The error for a folder in another layout, with what to type."""
         return differs(self.option, self.root, what)
 
-    def listed(self, file: Path) -> list[str]:
-        """Lines of a list of videos.
+    def listed(self, file: Path, ending: str = ".txt") -> list[str]:
+        """Lines of a list of videos, whose name is a split and an ending.
 
         Raises:
             ConfigError: there is no such list, but there are others.
             DataError: there is none at all, or it is empty.
         """
         if not file.is_file():
-            known = sorted(path.stem for path in file.parent.glob(f"*{file.suffix}"))
+            lists = file.parent.glob(f"*{ending}")
+            known = [path.name.removesuffix(ending) for path in lists]
             if known:
+                split = file.name.removesuffix(ending)
                 raise ConfigError(
-                    f"split={file.stem}: {file.parent} has no such list; "
-                    f"{nearest(file.stem, known)}"
+                    f"split={split}: {file.parent} has no such list; {nearest(split, known)}"
                 )
             raise self.differs(f"there is no list {file}")
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
@@ -135,21 +138,22 @@ class StillVideos(VideoSource):
             video = self.videos[index]
             known = [n for n, files in enumerate(video.masks) if files]
             for n in sorted({known[0], known[-1]} if known else ()):
-                same_size(video.frames[n], video.masks[n][0], self.ids(int(index), n))
+                self.check_size(int(index), n, self.ids(int(index), n))
 
+    def check_size(self, index: int, frame: int, labels: np.ndarray) -> None:
+        """Compare a mask with its frame.
 
-def same_size(frame: Path, mask: Path, labels: np.ndarray) -> None:
-    """Stop if a mask is not as large as its frame.
-
-    Raises:
-        DataError: names both files.
-    """
-    size = image_size(frame)
-    if labels.shape != size:
-        raise DataError(
-            f"the mask {mask} is {labels.shape[0]} x {labels.shape[1]}, but its frame {frame} is "
-            f"{size[0]} x {size[1]}: expected the same size; copy both from the same archive"
-        )
+        Raises:
+            DataError: they differ in size, in a set where they may not; names both files.
+        """
+        video = self.videos[index]
+        size = image_size(video.frames[frame])
+        if labels.shape != size and not self.any_mask_size:
+            raise DataError(
+                f"the mask {video.masks[frame][0]} is {labels.shape[0]} x {labels.shape[1]}, but "
+                f"its frame {video.frames[frame]} is {size[0]} x {size[1]}: expected the same "
+                "size; copy both from the same archive"
+            )
 
 
 def checked_numbers(name: str, count: int, frames: Sequence[int]) -> np.ndarray:

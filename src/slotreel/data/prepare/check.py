@@ -10,8 +10,7 @@ from rich.progress import track
 from slotreel.data.layouts import differs
 from slotreel.data.prepare.recipe import Recipe, Split
 from slotreel.data.sources.folder import FolderVideos
-from slotreel.data.stills import StillVideos, same_size
-from slotreel.interfaces import VideoSource
+from slotreel.data.stills import StillVideos
 
 
 def check(
@@ -80,13 +79,11 @@ def _verdict(part: Split, found: tuple[int, int], note: str) -> str:
     return f"PARTIAL, published: {counts}" + (f"; {note}" if note else "")
 
 
-def _read_all(source: VideoSource, label: str, console: Console) -> None:
+def _read_all(source: StillVideos, label: str, console: Console) -> None:
     """Decode every frame with its truth, one at a time."""
     disable = not console.is_terminal
     for index in track(range(len(source)), label, console=console, disable=disable):
         for n in range(source.info(index).num_frames):
             clip = source.read(index, [n])
-            truth = clip.annotated is not None and bool(clip.annotated[0])
-            if isinstance(source, StillVideos) and clip.labels is not None and truth:
-                video = source.videos[index]
-                same_size(video.frames[n], video.masks[n][0], clip.labels[0])
+            if clip.labels is not None and clip.annotated is not None and clip.annotated[0]:
+                source.check_size(index, n, clip.labels[0])

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from slotreel.data.prepare.recipe import IMAGE, Item, Keep, Recipe, Split, cut_lines, lines_of
 from slotreel.data.sources.davis import ANNOTATIONS, Davis
+from slotreel.data.stills import StillVideos
 from slotreel.errors import DataError
-from slotreel.interfaces import VideoSource
 
 
 def _pairs_to_names(content: bytes) -> bytes:
@@ -37,7 +37,7 @@ def _one_edition(root: Path, items: Sequence[Item]) -> None:
         )
 
 
-def _davis_sources(year: int, split: str, root: Path) -> dict[str, Callable[[], VideoSource]]:
+def _davis_sources(year: int, split: str, root: Path) -> dict[str, Callable[[], StillVideos]]:
     kinds = ANNOTATIONS if year == 2017 else ANNOTATIONS[:1]
     there = [kind for kind in kinds if (root / kind).is_dir()] or kinds[:1]
     return {

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from slotreel.data.prepare.recipe import IMAGE, Keep, Recipe, Split
 from slotreel.data.sources.fbms59 import FOLDERS, Fbms59
-from slotreel.interfaces import VideoSource
+from slotreel.data.stills import StillVideos
 
 _SITE = "https://lmb.informatik.uni-freiburg.de/resources/datasets/"
 _SEQUENCE = "(?P<split>Trainingset|Testset)/(?P<video>[^/]+)"
 _TRUTH = r"[^/]+\.(?:ppm|pgm|png|dat)"
 
 
-def _sources(split: str, root: Path) -> dict[str, Callable[[], VideoSource]]:
+def _sources(split: str, root: Path) -> dict[str, Callable[[], StillVideos]]:
     return {"": partial(Fbms59, str(root), split)}
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from slotreel.data.prepare.recipe import IMAGE, Keep, Recipe, Split, cut_lines, lines_of
 from slotreel.data.sources.jhmdb import CODES, Jhmdb
-from slotreel.interfaces import VideoSource
+from slotreel.data.stills import StillVideos
 
 _SITE = "http://files.is.tue.mpg.de/jhmdb/"
 
 
-def _sources(split: str, root: Path) -> dict[str, Callable[[], VideoSource]]:
+def _sources(split: str, root: Path) -> dict[str, Callable[[], StillVideos]]:
     return {"": partial(Jhmdb, str(root), split)}
 
 

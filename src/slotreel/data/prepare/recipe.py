@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Literal, NamedTuple
 
 from slotreel.data.prepare.archives import Member
-from slotreel.interfaces import VideoSource
+from slotreel.data.stills import StillVideos
 
 IMAGE = r"[^/]+\.(?i:jpg|jpeg|png|bmp)"  # name of a picture, in the patterns of ``Keep``
 Kind = Literal["list", "frame", "mask"]
@@ -38,7 +38,7 @@ class Item(NamedTuple):
 class Split(NamedTuple):
     """A part of a data set."""
 
-    sources: Callable[[Path], dict[str, Callable[[], VideoSource]]]  # by what to add to the name
+    sources: Callable[[Path], dict[str, Callable[[], StillVideos]]]  # by what to add to the name
     published: tuple[tuple[int, int | None], ...]  # videos and frames of each edition; None unknown
     named: Callable[[Path], list[str]] | None = None  # its videos by the lists on disk
     folder: str = ""  # or: what the names of its videos begin with, as a folder

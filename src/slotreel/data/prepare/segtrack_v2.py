@@ -8,7 +8,7 @@ from pathlib import Path
 
 from slotreel.data.prepare.recipe import IMAGE, Keep, Recipe, Split
 from slotreel.data.sources.segtrack_v2 import SEQUENCES, SegTrackV2
-from slotreel.interfaces import VideoSource
+from slotreel.data.stills import StillVideos
 
 _SITE = "https://web.engr.oregonstate.edu/~lif/SegTrack2/"
 
@@ -17,7 +17,7 @@ def _there(root: Path) -> list[str]:
     return [name for name in SEQUENCES if (root / "JPEGImages" / name).is_dir()]
 
 
-def _sources(root: Path) -> dict[str, Callable[[], VideoSource]]:
+def _sources(root: Path) -> dict[str, Callable[[], StillVideos]]:
     return {"": partial(SegTrackV2, str(root), _there(root))}
 
 

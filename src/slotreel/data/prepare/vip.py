@@ -8,10 +8,10 @@ from pathlib import Path
 
 from slotreel.data.prepare.recipe import IMAGE, Keep, Recipe, Split, cut_lines, lines_of
 from slotreel.data.sources.vip import Vip
-from slotreel.interfaces import VideoSource
+from slotreel.data.stills import StillVideos
 
 
-def _sources(split: str, root: Path) -> dict[str, Callable[[], VideoSource]]:
+def _sources(split: str, root: Path) -> dict[str, Callable[[], StillVideos]]:
     return {"": partial(Vip, str(root), split)}
 
 

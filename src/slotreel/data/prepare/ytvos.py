@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slotreel.data.prepare.recipe import IMAGE, Keep, Recipe, Split
 from slotreel.data.sources.ytvos import YouTubeVos
-from slotreel.interfaces import VideoSource
+from slotreel.data.stills import StillVideos
 
 _VALID = ((474, None), (507, None))  # 2018, 2019
 _COUNTS = {
@@ -21,7 +21,7 @@ _COUNTS = {
 _SPLIT = f"(?P<split>{'|'.join(_COUNTS)})"
 
 
-def _sources(split: str, root: Path) -> dict[str, Callable[[], VideoSource]]:
+def _sources(split: str, root: Path) -> dict[str, Callable[[], StillVideos]]:
     return {"": partial(YouTubeVos, str(root), split)}
 
 

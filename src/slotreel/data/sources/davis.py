@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -38,6 +39,8 @@ class Davis(StillVideos):
         DataError: the layout differs; names what differs and what to type.
     """
 
+    any_mask_size: ClassVar[bool] = True
+
     def __init__(
         self,
         root: str,
@@ -62,6 +65,7 @@ class Davis(StillVideos):
                 raise self.differs(f"there is no folder {folder}")
         names = self.listed(self.root / "ImageSets" / str(year) / f"{split}.txt")
         self.videos = [self.match(n, frames / n, masks / n, every=True) for n in names]
+        self.check_masks()
 
     def ids(self, index: int, frame: int) -> np.ndarray:
         """Labels uint8 (H0, W0) of a frame."""

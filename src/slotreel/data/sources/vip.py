@@ -39,7 +39,7 @@ class Vip(StillVideos):
         for folder in (frames, masks):
             if not folder.is_dir():
                 raise self.differs(f"there is no folder {folder}")
-        names = self.listed(self.root / "lists" / f"{split}_videos.txt")
+        names = self.listed(self.root / "lists" / f"{split}_videos.txt", "_videos.txt")
         self.videos = [self.match(name, frames / name, masks / name) for name in names]
         self.check_masks()
 

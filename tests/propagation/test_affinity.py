@@ -146,7 +146,11 @@ def test_ties_are_kept_or_cut() -> None:
     assert cut.sort(dim=-1).values.tolist() == [[[0, 0, 0.5, 0.5]] * 4]
 
 
-def test_similarities_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("window_first", [True, False])
+@pytest.mark.parametrize("max_entries", [300, 900, 2000, 7000])
+def test_similarities_are_bounded(
+    monkeypatch: pytest.MonkeyPatch, max_entries: int, window_first: bool
+) -> None:
     sizes: list[int] = []
     weights = Affinity._weights
 
@@ -157,11 +161,10 @@ def test_similarities_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Affinity, "_weights", spy)
     clip = frames("bounded", 4, (12, 10))
     sources = [Source(x, torch.ones(12, 10, 1)) for x in clip[:3]]
-    for window_first in (True, False):
-        affinity = dino(3, 2, window_first=window_first, max_entries=2000)
-        affinity.gather(clip[3], sources[0], sources[1:])
-    assert max(sizes) <= 2000
-    assert len(sizes) > 10
+    affinity = dino(3, 3, window_first=window_first, max_entries=max_entries)
+    affinity.gather(clip[3], sources[0], sources[1:])
+    assert max(sizes) <= max_entries
+    assert sum(sizes) > max_entries  # it had to be cut
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,16 @@ def test_what_moves_is_followed() -> None:
         np.testing.assert_array_equal(cells(prediction.labels), expected)
 
 
+def test_a_small_window_follows_through_the_frames_between() -> None:
+    """What has moved further than the window is found in the frame before, not in frame 0."""
+    labels = rectangles()
+    model = tracker(**{**EXACT, "radius": 1}, recent_frames=1)
+    for t, prediction in enumerate(run(model, sliding(6), labels=labels)):
+        expected = np.roll(cells(labels), t, axis=1)
+        # what came back on the left is new to the window
+        np.testing.assert_array_equal(cells(prediction.labels)[:, t:], expected[:, t:])
+
+
 @pytest.mark.parametrize("memory", [{}, {"pad_first": True}, {"first_frame": False}])
 def test_identical_frames_keep_the_label(memory: dict[str, Any]) -> None:
     video = texture().repeat(7, 1, 1, 1)

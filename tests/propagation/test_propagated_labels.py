@@ -46,6 +46,7 @@ def test_nearest_gives_one_id_per_cell() -> None:
 
 def test_nearest_takes_the_pixel_at_the_centre_of_a_cell() -> None:
     labels = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    labels.setflags(write=False)
     rows, columns = [0, 2, 4], [0, 2, 4, 6]  # (i + 0.5) * 5 / 3 and (i + 0.5) * 7 / 4, cut
     expected = labels[np.ix_(rows, columns)].tolist()
     assert objects(labels, (3, 4)).maps.argmax(-1).tolist() == expected

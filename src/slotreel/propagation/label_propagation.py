@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -101,7 +102,7 @@ class LabelPropagation(Objective):
         max_entries: int = 2**22,
     ) -> None:
         super().__init__()
-        if type(objective).features is Objective.features:
+        if not objective.has_features():
             raise ConfigError(
                 f"{type(objective).__name__} has no features to propagate labels with; type "
                 "model=features backbone=dino_vits16, or name a checkpoint of a slot model"
@@ -230,7 +231,8 @@ class PropagationStream(Stream):
                 f"{self.video.id!r}, and there are none; choose a set that has them "
                 "(validate=davis2017_propagation)"
             )
-        truth = torch.as_tensor(hints[known[0]])[0].cpu().numpy()
+        first = hints[known[0]][0]
+        truth = first.cpu().numpy() if isinstance(first, Tensor) else np.asarray(first)
         if known == ["keypoints"]:
             return JointLabels(truth, grid=grid, frame=self.video.size, device=device)
         if (truth == NO_LABEL).all():

@@ -75,7 +75,7 @@ class ObjectLabels:
     ) -> None:
         self.labels = np.where(labels == NO_LABEL, 0, labels).astype(np.uint8)
         self.size, self.output_norm, self.read_out = size, output_norm, read_out
-        ids = torch.from_numpy(np.ascontiguousarray(labels)).to(device)
+        ids = torch.tensor(np.ascontiguousarray(labels), device=device)
         resize = partial(F.interpolate, size=grid, mode=INTERPOLATION[first_label])
         # one id at a time: a one-hot map of all ids at full size may be large
         planes = [

@@ -39,10 +39,9 @@ class Memory:
         self.recent: deque[Source] = deque(maxlen=recent_frames)
 
     def begin(self, frame: Source) -> None:
-        """Frame 0: forget the rest."""
+        """Frame 0."""
         self.first = frame if self.first_frame else None
         copies = self.recent.maxlen or 0 if self.pad_first else int(not self.first_frame)
-        self.recent.clear()
         self.recent.extend([frame] * copies)
 
     def add(self, frame: Source) -> None:

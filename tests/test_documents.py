@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from scripts import reproductions
 from tests.running import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,3 +36,17 @@ def test_every_option_is_in_the_readme() -> None:
     for group in ("grouper", "predictor", "decoder", "initializer", "projector", "losses"):
         for path in (ROOT / "conf" / group).glob("*.yaml"):
             assert f"`{path.stem}`" in text, f"{group}={path.stem} is missing"
+
+
+def test_the_page_of_reproductions_is_up_to_date() -> None:
+    assert reproductions.main(["--check"]) == 0
+
+
+def test_our_numbers_stand_beside_published_ones(tmp_path: Path) -> None:
+    paper = {"protocol": "p", "metric": "jf", "value": 0.5, "videos": 3, "source": "a paper"}
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump({"published": [paper]}))
+    (tmp_path / "two.yaml").write_text("name: two\n")
+    assert "| 50.0 | not run yet |  | a paper |" in reproductions.page(tmp_path, {})
+    ours = {"value": 0.481, "seeds": 3, "hours": 2, "hardware": "one H100", "date": "2026-11-21"}
+    text = reproductions.page(tmp_path, {"one": {"p/jf": ours}})
+    assert "| 50.0 | 48.1 (3) | one H100, 2 | a paper |" in text

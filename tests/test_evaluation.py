@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,11 @@ import torch
 
 from slotreel import evaluation
 from slotreel.data.image_io import read_labels, write_labels
+from slotreel.protocols.score_table import ScoreTable
+from slotreel.report import log_scores
 from slotreel.results.stored import StoredMasks
-from slotreel.types import VideoInfo
+from slotreel.scores import Comparison, Row
+from slotreel.types import MetricRow, VideoInfo
 from tests import running
 
 DATA = running.ROOT / "tests" / "data"
@@ -201,3 +206,43 @@ def test_published_numbers_are_left_out_once_the_protocol_is_changed(
     assert (
         "J&F 61.8 was published on 30 videos and is not compared with 2" in capsys.readouterr().out
     )
+
+
+class Recorder:
+    """A sink that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+        self.tables: dict[str, tuple[list[str], list[list[object]]]] = {}
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self.values |= values
+
+    def media(self, step: int, name: str, path: Path) -> None: ...
+
+    def summary(self, values: Mapping[str, Any]) -> None: ...
+
+    def table(
+        self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        self.tables[name] = (list(columns), [list(row) for row in rows])
+
+    def close(self) -> None: ...
+
+
+def test_loggers_get_scores_skills_and_a_row_per_video() -> None:
+    def table(first: float) -> ScoreTable:
+        rows: dict[str, MetricRow] = {
+            "a": {"jf": (first, 1.0), "pck/0": (1.0, 2.0), "pck/1": (1.0, 1.0)},
+            "b": {"jf": (0.0, 0.0)},
+        }
+        return ScoreTable("set", "protocol", "line", rows)
+
+    rows = [Row("blocks", "trivial", table(0.2)), Row("checkpoint", "model", table(0.6), 7)]
+    recorder = Recorder()
+    log_scores(recorder, [Comparison(rows, 5, "decoder")], 7)
+    assert recorder.values["val/set/protocol/jf"] == 0.6
+    assert recorder.values["val/set/protocol/jf/skill"] == pytest.approx(0.5)
+    assert recorder.tables == {
+        "eval/set/protocol": (["clip_id", "jf", "pck"], [["a", 0.6, 0.75], ["b", None, None]])
+    }

@@ -257,6 +257,15 @@ def test_resize_keeps_ids_and_palette(tmp_path: Path, prepare: Prepare) -> None:
     )
 
 
+def test_folder_that_holds_the_root_is_left_alone(tmp_path: Path, prepare: Prepare) -> None:
+    prepare("davis2017", DAVIS)
+    before = files_of(tmp_path)
+    for folder in (tmp_path / "root", tmp_path):
+        said = prepare("davis2017", folder, "--resize", "9", "--limit", "1", fails=True)
+        assert "is or holds --root" in said
+    assert files_of(tmp_path) == before
+
+
 def test_check_reads_every_file(tmp_path: Path, prepare: Prepare) -> None:
     prepare("davis2017", DAVIS)
     frame = tmp_path / "root/JPEGImages/480p/dog/00004.jpg"

@@ -60,8 +60,15 @@ def bring(
     Lists go first, because they say which videos belong to a split.
 
     Raises:
+        UserError: a folder to read from holds the root, which would be changed under its own feet.
         DataError: an archive is damaged, holds nothing of the data set, or would write outside.
     """
+    for archive in archives:
+        if archive.is_dir() and root.resolve().is_relative_to(archive.resolve()):
+            raise UserError(
+                f"{archive} is or holds --root {root}: choose another --root, or type --check to "
+                "read what is there"
+            )
     with ExitStack() as stack:
         found: list[list[Item]] = []
         for archive in archives:

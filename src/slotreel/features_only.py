@@ -39,7 +39,7 @@ class FeaturesOnly(Objective):
             ConfigError: always.
         """
         raise ConfigError(
-            "model=features has no masks of its own; type validate=davis2017_propagation (or "
-            "propagation=dino) to spread given labels by its features, or model=feature_kmeans "
-            "to cluster them"
+            "model=features has no masks of its own; to spread given labels by its features type "
+            "./eval.py validate=davis2017_propagation or ./predict.py propagation=dino "
+            "first_mask=FILE, to cluster them model=feature_kmeans"
         )

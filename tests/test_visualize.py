@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from slotreel.colours import COLOURS
-from slotreel.streaming import resize_labels
+from slotreel.data.geometry import nearest_resize
 from slotreel.visualize import colour_masks, mask_picture, mask_video, match_colours, overlay
 
 
@@ -119,8 +119,8 @@ def test_video_has_all_frames(clip, tmp_path):
         assert gif.info["duration"] == 250
 
 
-def test_resize_labels_takes_the_nearest_pixel():
+def test_nearest_resize_takes_the_nearest_pixel():
     labels = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
-    assert (resize_labels(labels, (4, 6))[0, ::2, ::2] == labels[0]).all()
-    assert (resize_labels(labels, (1, 3))[0, 0] == [3, 4, 5]).all()
-    assert resize_labels(labels, (2, 3)) is labels
+    assert (nearest_resize(labels, (4, 6))[0, ::2, ::2] == labels[0]).all()
+    assert (nearest_resize(labels, (1, 3))[0, 0] == [3, 4, 5]).all()
+    assert nearest_resize(labels, (2, 3)) is labels

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from slotreel.colours import colour_masks, match_colours, overlay
+from slotreel.data.geometry import nearest_resize
 from slotreel.data.video_write import VideoWriter
-from slotreel.streaming import resize_labels
 
 __all__ = ["colour_masks", "mask_picture", "mask_video", "match_colours", "overlay"]
 
@@ -45,12 +45,12 @@ class _Strip:
         self.rows: dict[str, np.ndarray | None] = {"video": None}
         reference: np.ndarray | None = None
         for name, labels in maps.items():
-            labels = resize_labels(labels, (video.shape[1], video.shape[2]))
+            labels = nearest_resize(labels, (video.shape[1], video.shape[2]))
             if reference is not None:
                 labels = match_colours(labels, reference)
             else:
                 reference = labels
-            self.rows[name] = resize_labels(labels, self.size)
+            self.rows[name] = nearest_resize(labels, self.size)
 
     def cell(self, row: str, t: int) -> np.ndarray:
         """One frame of one row, uint8 (*size, 3)."""

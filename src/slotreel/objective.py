@@ -114,7 +114,7 @@ class SlotObjective(Objective):
 
     def stream(self, video: VideoInfo, *, masks: MaskSource = "auto") -> Stream:
         """Start a video; draws depend on the seed and the video's id only."""
-        model = self.ema if self.evaluate_ema and self.ema is not None else self.model
+        model = self._evaluated()
         if not model.grouper.causal:
             raise ConfigError(
                 f"{type(model.grouper).__name__} looks at later frames, so it cannot stream; "
@@ -133,8 +133,12 @@ class SlotObjective(Objective):
         return "grouper" if self.model.decoder is None else "decoder"
 
     def features(self, batch: Batch) -> FrameFeatures:
-        """Backbone features of the batch's first view."""
-        return self.model.encode(batch.views[0])
+        """Backbone features of the batch's first view, of the copy that is evaluated."""
+        return self._evaluated().encode(batch.views[0])
+
+    def _evaluated(self) -> SlotVideoModel:
+        """The averaged copy if it is the one to score, else the model."""
+        return self.ema if self.evaluate_ema and self.ema is not None else self.model
 
     def param_groups(self) -> dict[str, list[tuple[str, nn.Parameter]]]:
         """Parameters by part of the model, the EMA copy left out."""

@@ -121,8 +121,9 @@ def test_proposals_of_another_kind_are_refused(masks):
 
 def test_frames_together_equal_frames_one_by_one(monkeypatch):
     rng = np.random.default_rng(8)
-    truth, prediction = blocks(rng, 40, (7, 16, 22), void=0.1), blocks(rng, 80, (7, 16, 22))
-    truth[2] = prediction[4] = 0
+    truth, prediction = blocks(rng, 40, (12, 16, 22), void=0.1), blocks(rng, 80, (12, 16, 22))
+    truth[0] = prediction[0] = truth[2] = prediction[4] = 0
+    truth[1, :6] = prediction[1, :6] = 0
     alone = joint_counts(truth, prediction, 40, 80), pair_scores(truth, prediction, 38, 80, 2)
     for module in (functional, pairs):  # as on an accelerator
         monkeypatch.setattr(module, "in_steps", lambda *maps: iter([maps]))

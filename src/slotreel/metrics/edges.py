@@ -44,8 +44,9 @@ def label_edges(labels: Tensor, first: int, last: int, radius: int) -> Iterator[
         count = min(MOST, last + 1 - start)
         kind = next(kind for most, kind in KINDS if count <= most)
         one = torch.ones((), dtype=kind, device=labels.device)
-        # labels below ``start`` wrap around to the top; a shift past the last bit gives 0
-        masks = (one << (labels - start).to(kind)) & ((1 << count) - 1)
+        # Labels below ``start`` wrap around to the top, and a shift past the last bit gives 0. Bits
+        # past ``count`` are left to chance; nobody reads them.
+        masks = one << (labels - start).to(kind)
         yield find_edges(masks, slice(start - first, start - first + count), radius)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from slotreel import evaluation, predicting
+from slotreel.data.image_io import read_labels
 from slotreel.training import checkpoint
 from tests import running
 
@@ -45,6 +46,46 @@ def test_a_clip_becomes_masks_overlay_and_slots(davis_run: Path, tmp_path: Path)
     assert len(list(folder.glob("masks/*.png"))) == 12
     assert (folder / "overlay.mp4").stat().st_size > 1000
     assert list(folder.glob("slots/*.npz"))
+
+
+def test_a_trained_model_is_scored_under_other_protocols_and_its_features_propagate(
+    davis_run: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(DATA / "davis", data / "davis")
+    shutil.copytree(data / "davis/Annotations", data / "davis/Annotations_unsupervised")
+    (data / "davis/ImageSets/2017/val.txt").write_text("bmx-trees\ndog\n")
+    sets = (
+        "validate=[davis2017_unsupervised,davis2017_unsupervised_smtc,davis2017_propagation]",
+        "validate.davis2017_unsupervised_smtc.protocol.image_size=[96,160]",
+        "validate.davis2017_propagation.protocol.through.short_side=96",
+        "validate.davis2017_propagation.protocol.through.multiple=16",
+    )  # fmt: skip
+    evaluation.eval(
+        running.composed(
+            "eval", f"checkpoint={davis_run}", f"paths.data={data}", f"output={tmp_path}",
+            "logger=none", "trivial_rows=false", *sets,
+        )
+    )  # fmt: skip
+    scores = json.loads((tmp_path / "scores.json").read_text())["sets"]
+    means = {name: protocols[name]["rows"][0]["means"] for name, protocols in scores.items()}
+    assert 0 < means["davis2017_unsupervised"]["j"] < 1
+    assert 0 < means["davis2017_unsupervised_smtc"]["j_per_frame_matching"] < 1
+    assert 0.3 < means["davis2017_propagation"]["j"] < 1
+    assert {p.parent.name for p in tmp_path.glob("official/*/global_results-val.csv")} == {
+        "davis2017_unsupervised", "davis2017_propagation",
+    }  # fmt: skip
+
+    first = data / "davis/Annotations/480p/dog/00000.png"
+    predicting.predict(
+        running.composed(
+            "predict", f"checkpoint={davis_run}", "propagation=smtc", f"first_mask={first}",
+            f"input={data / 'davis/JPEGImages/480p/dog'}", f"output={tmp_path / 'followed'}",
+        )
+    )  # fmt: skip
+    followed = [read_labels(p) for p in sorted((tmp_path / "followed/dog/masks").glob("*.png"))]
+    assert len(followed) == 8
+    assert all(0 < labels.mean() < 0.5 for labels in followed)
 
 
 def test_a_folder_without_masks_trains_and_keeps_the_lowest_loss(tmp_path: Path) -> None:

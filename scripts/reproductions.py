@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE, MEASURED = ROOT / "docs" / "reproductions.md", ROOT / "docs" / "measured.json"
 HEAD = """# Published numbers and ours
 
-Made by `scripts/reproductions.py`; scores in percent. A number is compared only under the protocol it
-was published with, on all of that protocol's videos. `not run yet` means what it says.
+Made by `scripts/reproductions.py`; scores in percent. A number is compared only under the protocol
+it was published with, on all of that protocol's videos. `not run yet` means what it says.
 
 | experiment | command | protocol | metric | published | ours (seeds) | hardware, hours | source |
 |---|---|---|---|---:|---|---|---|

@@ -126,13 +126,14 @@ def test_resume_runs_in_its_own_directory(tmp_path: Path) -> None:
     assert prepare([f"resume={tmp_path}"])[1] == f"hydra.run.dir='{tmp_path}'"
 
 
-def test_every_command_of_the_readme_composes() -> None:
+@pytest.mark.parametrize("program", ["train", "eval", "predict"])
+def test_every_command_of_the_documentation_composes(program: str) -> None:
     """Each ``./train.py …`` in the documentation is a configuration that exists."""
     lines = []
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         lines += [line.strip() for line in page.read_text().splitlines()]
-    commands = [c for line in lines for c in line.split("`") if c.startswith("./train.py ")]
-    assert len(commands) > 5
+    commands = [c for line in lines for c in line.split("`") if c.startswith(f"./{program}.py ")]
+    assert len(commands) > 2
     for command in commands:
         words = command.split("#")[0].replace('"', "").split()[1:]
         words = [w for w in words if w not in ("…", "...", "group=option")]
@@ -141,4 +142,4 @@ def test_every_command_of_the_readme_composes() -> None:
         ):
             continue
         options = [w.split(",")[0] if "[" not in w else w for w in words if not w.startswith("-")]
-        running.composed("train", *options)
+        running.composed(program, *options)

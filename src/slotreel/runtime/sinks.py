@@ -101,6 +101,7 @@ class WandbSink:
 
 
 def has_login() -> bool:
+    """Whether wandb would find a key on this machine."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     import netrc

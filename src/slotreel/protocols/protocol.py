@@ -11,6 +11,7 @@ import torch
 from slotreel.errors import ConfigError, DataError, nearest
 from slotreel.inference.background import BackgroundRule
 from slotreel.interfaces import Metric, Objective, VideoSource
+from slotreel.protocols.describe import describe
 from slotreel.protocols.framing import parse_framing
 from slotreel.protocols.score_table import ScoreTable, VideoFacts
 from slotreel.protocols.scoring import VideoScores
@@ -114,31 +115,7 @@ class Protocol:
         Args:
             image_size: the model's training size, used where the protocol leaves the size open.
         """
-        frames = "all frames" if self.max_frames is None else f"first {self.max_frames} frames"
-        if self.frame_stride > 1:
-            frames += f" at stride {self.frame_stride}"
-        unit = "whole video streamed"
-        if self.window is not None:
-            unit = f"windows of {self.window} frames from new slots, remainder {self.remainder}"
-        size = "training size" if image_size is None else "{}x{} px".format(*as_size(image_size))
-        through = ""
-        if self.through is not None:
-            size = "the size it asks for"
-            through = f"; features read through {_describe_partial(self.through)}"
-        rule = self.background.rule
-        parts = [
-            f"{self.name}: "
-            + ", ".join(f"{key} {value}" for key, value in self.data.items())
-            + ("; " if self.data else "")
-            + ("all videos" if self.max_videos is None else f"first {self.max_videos} videos"),
-            frames,
-            unit,
-            self.framing.describe(size)
-            + f"; masks={self.masks}, background slot: {rule}{through}"
-            + "; frames without annotation not scored",
-            *(_describe_metric(metric) for metric in self.metrics),
-        ]
-        return ", ".join(parts)
+        return describe(self, None if image_size is None else as_size(image_size))
 
     def run(
         self,
@@ -285,15 +262,3 @@ class Protocol:
                 scores.update(frame)
             scores.finish()
         return scores.row, scores.facts()
-
-
-def _describe_metric(metric: Metric) -> str:
-    """Name and public settings of a metric, as they stand after construction."""
-    settings = [f"{k}={v}" for k, v in vars(metric).items() if not k.startswith("_")]
-    return f"{type(metric).__name__}({', '.join(settings)})"
-
-
-def _describe_partial(made: Any) -> str:
-    """Name and settings of a constructor that waits for a model."""
-    settings = [f"{k}={v}" for k, v in getattr(made, "keywords", {}).items()]
-    return f"{getattr(made, 'func', made).__name__}({', '.join(settings)})"

@@ -66,7 +66,8 @@ def predict(cfg: DictConfig) -> None:
                 drawing=drawing,
                 progress=partial(_count, count, total),
             )
-        lines += _outputs(video, folder, drawing)
+        ids = "ids of first_mask=" if objective.conditional else "slot + 1"
+        lines += _outputs(video, folder, drawing, ids)
     say("\n".join(lines))
 
 
@@ -185,10 +186,10 @@ def _named_write_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _outputs(video: InputVideo, folder: Path, drawing: Drawing) -> list[str]:
+def _outputs(video: InputVideo, folder: Path, drawing: Drawing, ids: str) -> list[str]:
     """Lines of the table of what was written."""
     height, width = video.info.size
-    rows = [("masks", folder / "masks", "indexed PNG, slot + 1; 0 = background")]
+    rows = [("masks", folder / "masks", f"indexed PNG, {ids}; 0 = background")]
     rows += [
         (view, path, "") for view, path in zip(drawing.views, drawing.paths(folder), strict=True)
     ]

@@ -62,7 +62,10 @@ class Davis(StillVideos):
         frames, masks = (self.root / kind / resolution for kind in ("JPEGImages", annotations))
         for folder in (frames, masks):
             if not folder.is_dir():
-                raise self.differs(f"there is no folder {folder}")
+                where = f"there is no folder {folder}"
+                if annotations in folder.parts and annotations != "Annotations":
+                    where += ", which DAVIS-2017-Unsupervised-trainval-480p.zip holds"
+                raise self.differs(where)
         names = self.listed(self.root / "ImageSets" / str(year) / f"{split}.txt")
         self.videos = [self.match(n, frames / n, masks / n, every=True) for n in names]
         self.check_masks()

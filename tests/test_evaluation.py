@@ -21,8 +21,10 @@ from slotreel.results.stored import StoredMasks
 from slotreel.scores import Comparison, Row
 from slotreel.types import MetricRow, VideoInfo
 from tests import running
+from tests.datasets import tiny
 
 DATA = running.ROOT / "tests" / "data"
+PROPAGATED = ["model=features", "backbone=patches", "backbone.patch_size=16", "propagation=smtc"]
 OFFICIAL = ["J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay"]
 
 
@@ -174,6 +176,55 @@ def test_propagation_by_features_stands_beside_trivial_rows(
     given = read_labels(small / "davis/Annotations/480p/dog/00000.png")
     saved = read_labels(output / "masks/davis2017_propagation/dog/00000.png")
     assert (given == saved).mean() > 0.95, "frame 0 is its own label, at the grid's resolution"
+
+
+ARCHIVES = {  # validate= -> (writer of a miniature, folder, overrides, what is measured)
+    "segtrack_v2": (tiny.segtrack_v2, "segtrack_v2", ["model=blocks"], {"j_fg", "j_matched"}),
+    "fbms59": (tiny.fbms59, "fbms59", ["model=rgb_kmeans"], {"j_fg", "j_matched"}),
+    "jhmdb_propagation": (tiny.jhmdb, "jhmdb", PROPAGATED, {"pck_0.1", "pck_0.5"}),
+    "vip_propagation": (tiny.vip, "vip", PROPAGATED, {"mean_iou", "mean_accuracy", "accuracy"}),
+    "ytvos": (tiny.ytvos, "ytvos", ["model=blocks"], {"jf", "fg_ari_video"}),
+}
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_every_benchmark_is_scored_on_a_miniature(name: str, tmp_path: Path) -> None:
+    write, folder, overrides, measured = ARCHIVES[name]
+    write(tmp_path / "data" / folder)
+    small = f"validate.{name}.protocol.image_size=[64,96]"
+    sizes = [small] if overrides is PROPAGATED else []
+    output = evaluate(
+        tmp_path, f"validate={name}", f"paths.data={tmp_path / 'data'}", *overrides, *sizes,
+        "trivial_rows=true",
+    )  # fmt: skip
+    protocol = "vos" if name == "ytvos" else name
+    stored = json.loads((output / "scores.json").read_text())["sets"][name][protocol]
+    assert stored["num_videos"] >= 1
+    for row in stored["rows"]:
+        assert measured <= row["means"].keys(), row["label"]
+        assert all(-1 <= row["means"][metric] <= 1 for metric in measured)
+        assert all(facts["frames"] > 0 for facts in row["facts"].values())
+
+
+def test_a_tuned_backbone_stands_beside_itself_before_training(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = running.train(
+        tmp_path / "run", "backbone=tiny_vit", "backbone.frozen=false", "losses=[pixel_rec]",
+        "decoder=mlp",
+    )  # fmt: skip
+    common = (
+        "validate=davis2017_propagation", f"paths.data={small}", "propagation=smtc",
+        "validate.davis2017_propagation.protocol.max_videos=1", "trivial_rows=true",
+    )  # fmt: skip
+    output = evaluate(tmp_path, f"checkpoint={run}", *common)
+    rows = json.loads((output / "scores.json").read_text())["sets"]["davis2017_propagation"]
+    labels = [row["label"] for row in rows["davis2017_propagation"]["rows"]]
+    assert labels[-2:] == ["its backbone before training", "checkpoint"]
+    plain = evaluate(tmp_path / "plain", "model=features", "backbone=tiny_vit", *common)
+    same = json.loads((plain / "scores.json").read_text())["sets"]["davis2017_propagation"]
+    before, _ = rows["davis2017_propagation"]["rows"][-2:]
+    assert before["means"] == same["davis2017_propagation"]["rows"][-1]["means"]
 
 
 def test_a_protocol_brings_its_own_data_or_says_what_to_type(

@@ -17,6 +17,7 @@ from slotreel.errors import ConfigError, DataError
 from slotreel.features_only import FeaturesOnly
 from slotreel.interfaces import Backbone
 from slotreel.loading import Subject, load_subject
+from slotreel.noise import seed_of
 from slotreel.protocols.segment import SegmentedFrame
 from slotreel.report import log_scores, published_rows, score, trivial_comparison_rows, write_report
 from slotreel.results.davis_csv import davis_columns, has_davis_columns, write_davis_csv
@@ -98,6 +99,7 @@ def _untuned_row(
     tuned = isinstance(backbone, Backbone) and not backbone.frozen
     if not (tuned and validation.protocol.through):
         return []
+    torch.manual_seed(seed_of(subject.config.seed, "parameters"))  # random ones start as they did
     before = FeaturesOnly(backbone=build_backbone(subject.config))
     return [Row("its backbone before training", "trivial", score(before, validation, size, device))]
 

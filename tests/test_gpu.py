@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
+from slotreel import evaluation
 from tests import running
 
 pytestmark = [
@@ -32,3 +34,18 @@ def test_bf16_stays_near_fp32(tmp_path: Path) -> None:
     short = losses(tmp_path / "bf16", "trainer.device=cuda", "trainer.precision=bf16")
     assert short == pytest.approx(exact, rel=0.05)
     assert "perf/peak_gb" in running.metrics(tmp_path / "bf16")[5]
+
+
+def test_scores_do_not_depend_on_the_device(tmp_path: Path) -> None:
+    run = running.train(tmp_path / "run", *STEPS)
+    rows = {}
+    for device in ("cpu", "cuda"):
+        output = tmp_path / device
+        command = (
+            f"checkpoint={run}", f"device={device}", f"output={output}", "logger=none",
+            "trivial_rows=false", "protocol=vos",
+        )  # fmt: skip
+        evaluation.eval(running.composed("eval", *command, directory=tmp_path))
+        content = json.loads((output / "scores.json").read_text())
+        (rows[device],) = content["sets"]["moving_shapes"]["vos"]["rows"]
+    assert rows["cuda"]["means"] == pytest.approx(rows["cpu"]["means"], abs=0.02)

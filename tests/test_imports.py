@@ -23,7 +23,7 @@ ALLOWED = {
     "data": BASE | {"data"},
     "metrics": BASE | {"metrics"},
     "streaming": BASE | {"data"},
-    "protocols": BASE | {"data", "inference", "protocols", "streaming"},
+    "protocols": BASE | {"data", "inference", "layers", "protocols", "streaming"},
     "propagation": BASE | {"layers", "propagation", "streaming"},
     "features_only": BASE,
     "results": BASE | {"data", "files", "protocols"},

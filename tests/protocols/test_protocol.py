@@ -9,6 +9,7 @@ from torch import nn
 
 from slotreel.assemble import make
 from slotreel.backbones.patches import PatchPixels
+from slotreel.backbones.small_cnn import SmallCNN
 from slotreel.baselines.trivial import KeepFirst
 from slotreel.errors import ConfigError, DataError
 from slotreel.features_only import FeaturesOnly
@@ -357,6 +358,42 @@ def test_models_with_features_are_read_through(videos, make_answers):
     assert scorer.scored(plain) is plain
     assert protocol().scored(features) is features
     assert "through Through" in scorer.describe()
+
+
+class Reading(FeaturesOnly):
+    """Predicts in which frames the normalised top left pixel is above 0."""
+
+    def stream(self, video, *, masks="auto"):
+        return self
+
+    def push(self, frames, hints=None):
+        tokens = self.backbone(frames[None]).tokens[0, :, 0, 0]
+        labels = [np.full((16, 24), 1 + int(value > 0), np.uint8) for value in tokens]
+        return [Prediction(t, labels=x) for t, x in enumerate(labels)]
+
+    def finish(self):
+        return []
+
+
+def test_a_protocol_may_normalise_pixels_its_own_way(make_videos, make_answers):
+    videos = make_videos({"a": scene(4, 0)})  # the background is 20 / 255, far below 0.5
+    model = Reading(backbone=PatchPixels())
+    own = model.backbone.normalise.mean
+    seen = []
+
+    def look(**changes):
+        seen.clear()
+        protocol(image_size=[16, 24], **changes).run(
+            model, videos, **RUN, save=lambda video, frame: seen.append(int(frame.labels[0, 0]))
+        )
+        return set(seen)
+
+    assert look() == {1}
+    assert look(normalisation={"mean": [0.01] * 3, "std": [1.0] * 3}) == {2}
+    assert model.backbone.normalise.mean is own
+    model.backbone = SmallCNN(image_size=(16, 24))
+    with pytest.raises(ConfigError, match=r"type protocol\.normalisation=null"):
+        look(normalisation={"mean": [0.1] * 3, "std": [1.0] * 3})
 
 
 def test_parts_of_a_score_are_averaged():

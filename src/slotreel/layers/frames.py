@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +84,28 @@ class Normalise(nn.Module):
     def forward(self, video: Tensor) -> Tensor:
         """Video (..., 3, H, W) in [0, 1] -> normalised."""
         return (video - self.mean) / self.std
+
+
+@contextmanager
+def normalising(
+    model: nn.Module, mean: float | Sequence[float], std: float | Sequence[float]
+) -> Iterator[int]:
+    """Other constants in every ``Normalise`` of a model for a while; gives how many there are.
+
+    Raises:
+        ConfigError: as ``Normalise``.
+    """
+    other = Normalise(mean, std)
+    found = [module for module in model.modules() if isinstance(module, Normalise)]
+    own = [(module.mean, module.std) for module in found]
+    for module in found:
+        module.mean = other.mean.to(module.mean.device)
+        module.std = other.std.to(module.std.device)
+    try:
+        yield len(found)
+    finally:
+        for module, (mean_before, std_before) in zip(found, own, strict=True):
+            module.mean, module.std = mean_before, std_before
 
 
 def in_chunks(

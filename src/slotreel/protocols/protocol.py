@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from slotreel.errors import ConfigError, DataError, nearest
 from slotreel.inference.background import BackgroundRule
 from slotreel.interfaces import Metric, Objective, VideoSource
+from slotreel.layers.frames import normalising
 from slotreel.protocols.describe import describe
 from slotreel.protocols.framing import parse_framing
 from slotreel.protocols.score_table import ScoreTable, VideoFacts
@@ -55,6 +57,8 @@ class Protocol:
             [height, width]; null = what the model asks for, usually its training size.
         interpolation: how frames are brought to that size: nearest, bilinear or bicubic.
         antialias: average over what a smaller size leaves out.
+        normalisation: ``{mean: [...], std: [...]}`` in place of what the backbone's weights were
+            trained with, where a published evaluation did so; null leaves the backbone's own.
         crop: ``whole`` frames, or the ``centre_square`` of frames and truth.
         compare: at the size of the ``truth``, or at the size the ``model`` sees.
         max_frames: no more than this many frames of each video, from its start; null = all.
@@ -82,6 +86,7 @@ class Protocol:
         image_size: int | Sequence[int] | None = None,
         interpolation: str = "bilinear",
         antialias: bool = True,
+        normalisation: Mapping[str, Sequence[float]] | None = None,
         crop: str = "whole",
         compare: str = "truth",
         max_frames: int | None = None,
@@ -103,6 +108,7 @@ class Protocol:
                 raise ConfigError(f"expected {key} of at least 1, got {value}; type {key}=1")
         self.name, self.metrics, self.masks = name, list(metrics), masks
         self.data, self.through = dict(data or {}), through
+        self.normalisation = normalisation
         self.background = BackgroundRule(background)
         self.framing = parse_framing(image_size, interpolation, antialias, crop, compare)
         self.max_frames, self.frame_stride = max_frames, frame_stride
@@ -163,7 +169,7 @@ class Protocol:
             video = source.info(index)
             if video.id in table.rows:
                 raise DataError(f"two videos of {set_name} are called {video.id!r}; rename one")
-            with evaluating(scored):
+            with evaluating(scored), self._normalised(scored):
                 row, facts = self._score(scored, source, index, as_size(image_size), device, save)
                 table.rows[video.id], table.facts[video.id] = row, facts
         progress(len(share), len(share))
@@ -199,7 +205,7 @@ class Protocol:
         """
         objective = self.scored(objective)
         numbers = self._plan(source.info(index))
-        with evaluating(objective):
+        with evaluating(objective), self._normalised(objective):
             maps = [
                 frame.labels
                 for window in plan_windows(numbers, self.window, self.remainder)
@@ -210,6 +216,20 @@ class Protocol:
             ]
         raw = self.framing.cut(source.read(index, numbers[: len(maps)]))
         return LabelledClip(raw.video, raw.labels, np.stack(maps))
+
+    @contextmanager
+    def _normalised(self, objective: Objective) -> Iterator[None]:
+        """The protocol's normalisation instead of the backbone's, where it has one."""
+        if self.normalisation is None:
+            yield
+            return
+        with normalising(objective, **self.normalisation) as changed:
+            if objective.has_features() and not changed:
+                raise ConfigError(
+                    f"protocol {self.name} normalises pixels by its own mean and std, and the "
+                    "backbone of this model has none; type protocol.normalisation=null"
+                )
+            yield
 
     def _plan(self, video: VideoInfo) -> list[int]:
         """Numbers of the frames to push."""

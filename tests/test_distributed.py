@@ -34,14 +34,12 @@ def last(directory: Path) -> dict[str, torch.Tensor]:
     return content["objective"]
 
 
+@pytest.mark.slow  # half a minute each: every process imports torch
 @pytest.mark.parametrize(
     "options",
     [
         ("losses=ss_contrastive", "initializer=gaussian", "optim=sgd"),
-        pytest.param(
-            ("losses=[feature_rec,token]", "tokenizer=toy", "optim=two_groups"),
-            marks=pytest.mark.slow,
-        ),
+        ("losses=[feature_rec,token]", "tokenizer=toy", "optim=two_groups"),
     ],
     ids=["gathered-contrast-and-noise", "phases"],
 )

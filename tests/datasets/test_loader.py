@@ -144,6 +144,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR2"), reason="POSIX signals")
+@pytest.mark.slow
 def test_workers_outlive_signals_of_a_scheduler_but_not_their_parent(tmp_path: Path) -> None:
     (tmp_path / "run.py").write_text(LEAVES_WORKERS_BEHIND)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

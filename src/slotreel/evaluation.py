@@ -47,8 +47,8 @@ def eval(cfg: DictConfig) -> None:
     facts = {"checkpoint": str(cfg.checkpoint), "results": str(cfg.results), "step": subject.step}
     text = write_report(output, comparisons, **facts)
     say(f"{text}\n")
-    for comparison in comparisons:
-        _write_official(output, comparison)
+    for validation, comparison in zip(validations, comparisons, strict=True):
+        _write_official(output, comparison, validation.protocol.data.get("split", "val"))
     for sink in _sinks(cfg, output):
         log_scores(sink, comparisons, subject.step or 0)
         sink.close()
@@ -114,7 +114,7 @@ def _saver(folder: Path) -> Callable[[VideoInfo, SegmentedFrame], None]:
     return save
 
 
-def _write_official(output: Path, comparison: Comparison) -> None:
+def _write_official(output: Path, comparison: Comparison, split: str) -> None:
     """DAVIS columns and files of the subject's row, where they were measured."""
     table = comparison.rows[-1].table
     if not has_davis_columns(table):
@@ -123,7 +123,7 @@ def _write_official(output: Path, comparison: Comparison) -> None:
     say("  ".join(f"{name:>9}" for name, _ in columns))
     say("  ".join(f"{value:>{max(9, len(name))}}" for name, value in columns))
     folder = output / "official" / _of_set(table.set, table.protocol)
-    for path in write_davis_csv(folder, table, "val"):
+    for path in write_davis_csv(folder, table, split):
         say(f"written {path}")
 
 

@@ -53,17 +53,21 @@ def load_subject(cfg: DictConfig) -> Subject:
     runs = Path(cfg.paths.runs)
     if given["results="]:
         folder = Path(cfg.results)
-        return Subject(StoredMasks(folder), cfg, f"results {folder.name}", "model", None, runs)
+        objective = StoredMasks(folder)
+        name = folder.resolve().name
+        return Subject(objective, cfg, f"results {name}", "model", None, runs / f"results_{name}")
     cfg = cfg.copy()
     cfg.image_size = cfg.image_size or UNTRAINED_IMAGE_SIZE
-    objective = build_objective(cfg)
-    name = str(HydraConfig.get().runtime.choices["model"])
-    label, kind = name, "model"
-    if isinstance(objective, Trivial):
-        label, kind = TRIVIAL_ROWS[name], "oracle" if objective.oracle else "trivial"
-    elif isinstance(objective, FeaturesOnly):
-        label = str(HydraConfig.get().runtime.choices["backbone"])
-    return Subject(objective, cfg, label, kind, None, runs)
+    built = build_objective(cfg)
+    choices = HydraConfig.get().runtime.choices
+    name = label = str(choices["model"])
+    kind = "model"
+    if isinstance(built, Trivial):
+        label, kind = TRIVIAL_ROWS[name], "oracle" if built.oracle else "trivial"
+    elif isinstance(built, FeaturesOnly):
+        label = str(choices["backbone"])
+    with_backbone = f"{name}-{choices['backbone']}" if hasattr(built, "backbone") else name
+    return Subject(built, cfg, label, kind, None, runs / with_backbone)
 
 
 def _load_checkpoint(cfg: DictConfig) -> Subject:

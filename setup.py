@@ -19,7 +19,7 @@ setup(
         "hydra-core>=1.3.2,<1.4",  # 1.4 breaks instantiate and removes plugins
         "hydra-submitit-launcher>=1.2.0",
         "submitit>=1.5.2",
-        "wandb>=0.19",
+        "wandb>=0.19.10",
         "scikit-learn>=1.3",
         "scipy>=1.10",
         "numpy>=1.26",

@@ -57,7 +57,8 @@ def results(data: Path, tmp_path: Path) -> Path:
 
 def evaluate(directory: Path, *overrides: str) -> Path:
     output = directory / "out"
-    typed = ("logger=none", f"output={output}", "trivial_rows=false", *overrides)
+    runs = f"paths.runs={directory / 'runs'}"
+    typed = ("logger=none", f"output={output}", runs, "trivial_rows=false", *overrides)
     evaluation.eval(running.composed("eval", *typed, directory=directory))
     return output
 

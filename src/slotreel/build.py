@@ -53,14 +53,21 @@ def build_validations(cfg: DictConfig, options: DictConfig | None = None) -> lis
         missing = {"data", "protocol"} - set(spec)
         if missing:
             raise ConfigError(f"validate.{name} lacks {', '.join(sorted(missing))}")
-        protocol = make(_protocol_of(spec.protocol, options))()
-        source = make(_data_of(name, spec.data, protocol))()
+        chosen = _protocol_of(spec.protocol, options)
+        protocol = make(chosen)()
+        data = _data_of(name, spec.data, protocol)
+        source = make(data)()
         clip = source.read(0, [0])
         labelled = clip.labels is not None or "keypoints" in clip.hints
         if not labelled:
             log.warning("validate.%s has no masks: its videos are drawn, not scored", name)
-        validations.append(Validation(name, source, protocol, labelled))
+        settings = {"data": _plain(data), "protocol": _plain(chosen)}
+        validations.append(Validation(name, source, protocol, labelled, settings))
     return validations
+
+
+def _plain(cfg: DictConfig) -> Any:
+    return OmegaConf.to_container(cfg, resolve=True)
 
 
 def _protocol_of(own: DictConfig, options: DictConfig) -> DictConfig:
@@ -88,7 +95,7 @@ def _data_of(name: str, data: DictConfig, protocol: Protocol) -> DictConfig:
                 f"protocol {protocol.name} is defined on data with {key}={value}, but the data of "
                 f"validate.{name} has no {key}; type validate={protocol.name} instead of protocol="
             )
-    own = OmegaConf.create(OmegaConf.to_container(data, resolve=True))  # a struct takes no new key
+    own = OmegaConf.create(_plain(data))  # a struct takes no new key
     return cast(DictConfig, OmegaConf.merge(own, protocol.data))
 
 

@@ -19,7 +19,7 @@ from slotreel.interfaces import Backbone
 from slotreel.loading import Subject, load_subject
 from slotreel.noise import seed_of
 from slotreel.protocols.segment import SegmentedFrame
-from slotreel.report import log_scores, published_rows, score, trivial_comparison_rows, write_report
+from slotreel.report import log_scores, published_rows, score, write_report
 from slotreel.results.davis_csv import davis_columns, has_davis_columns, write_davis_csv
 from slotreel.results.stored import StoredMasks, save_labels
 from slotreel.runtime import provenance
@@ -28,6 +28,8 @@ from slotreel.runtime.logging import Sink, setup_logging
 from slotreel.runtime.progress import counting
 from slotreel.scores import Comparison, Row
 from slotreel.training.run import Validation
+from slotreel.trivial_log import Place
+from slotreel.trivial_runs import Beside, beside, stored_row, trivial_comparison_rows
 from slotreel.types import VideoInfo
 
 log = logging.getLogger(__name__)
@@ -76,23 +78,23 @@ def _compare(
     rows = [Row(subject.label, subject.kind, table, subject.step)]
     num_slots = subject.config.num_slots
     if cfg.trivial_rows:
-        rows[:0] = _untuned_row(subject, validation, size, device)
-        others = trivial_comparison_rows(
-            validation,
-            objective,
-            num_slots=num_slots,
-            seed=subject.config.seed,
-            image_size=size,
-            device=device,
-        )
-        rows[:0] = [row for row in others if row.label != subject.label]
+        setting, place = beside(objective, subject.config, device), _place(cfg, subject)
+        rows[:0] = _untuned_row(subject, validation, setting, place)
+        rows[:0] = trivial_comparison_rows(validation, setting, place, without=subject.label)
     masks = protocol.scored(objective).mask_source(protocol.masks)
     slots = None if protocol.through else num_slots
     return Comparison(rows, slots, masks, published_rows(subject.config))
 
 
+def _place(cfg: DictConfig, subject: Subject) -> Place:
+    logger = cfg.get("logger") or OmegaConf.create()
+    batch = OmegaConf.select(subject.config, "trainer.batch_size") or 0
+    directory = Path(cfg.paths.runs) / "trivial"
+    return Place(directory, logger if "_target_" in logger else None, subject.step or 0, batch)
+
+
 def _untuned_row(
-    subject: Subject, validation: Validation, size: tuple[int, int], device: torch.device
+    subject: Subject, validation: Validation, setting: Beside, place: Place
 ) -> list[Row]:
     """Where a tuned backbone spreads labels: the same backbone as it was before training."""
     backbone = getattr(getattr(subject.objective, "model", None), "backbone", None)
@@ -101,7 +103,7 @@ def _untuned_row(
         return []
     torch.manual_seed(seed_of(subject.config.seed, "parameters"))  # random ones start as they did
     before = FeaturesOnly(backbone=build_backbone(subject.config))
-    return [Row("its backbone before training", "trivial", score(before, validation, size, device))]
+    return [stored_row("before_training", before, validation, setting, place)]
 
 
 def _saver(folder: Path) -> Callable[[VideoInfo, SegmentedFrame], None]:

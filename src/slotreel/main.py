@@ -22,7 +22,6 @@ from slotreel.files import held, replacing
 from slotreel.report import (
     published_rows,
     score,
-    trivial_comparison_rows,
     write_pictures,
     write_report,
 )
@@ -41,6 +40,8 @@ from slotreel.training import checkpoint
 from slotreel.training.evaluate import evaluate
 from slotreel.training.loop import fit
 from slotreel.training.run import Run, Validation
+from slotreel.trivial_log import Place
+from slotreel.trivial_runs import beside, trivial_comparison_rows
 
 log = logging.getLogger(__name__)
 
@@ -133,18 +134,24 @@ def _settle(cfg: DictConfig, directory: Path, overrides: list[str]) -> tuple[Dic
 
 
 def _sinks(cfg: DictConfig, directory: Path, world: World, hydra: Any) -> list[Sink]:
-    if not world.is_main or "_target_" not in (cfg.get("logger") or {}):
+    logger = _logger(cfg, hydra)
+    if not world.is_main or logger is None:
         return []
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     facts = provenance.describe(dict(hydra.runtime.choices), list(hydra.overrides.task), plain)
-    if (
-        cfg.logger.get("group", "") is None
-        and hydra.mode is not None
-        and hydra.mode.name == "MULTIRUN"
-    ):
-        cfg = cfg.copy()
-        cfg.logger.group = Path(hydra.sweep.dir).name
-    return [make(cfg.logger)(run_dir=directory, config=plain | facts, name=directory.name)]
+    return [make(logger)(run_dir=directory, config=plain | facts, name=directory.name)]
+
+
+def _logger(cfg: DictConfig, hydra: Any) -> DictConfig | None:
+    """The logger that was chosen, if any, with the sweep as its group."""
+    logger: DictConfig = cfg.get("logger") or OmegaConf.create()
+    if "_target_" not in logger:
+        return None
+    sweeping = hydra.mode is not None and hydra.mode.name == "MULTIRUN"
+    if sweeping and logger.get("group", "") is None:
+        logger = logger.copy()
+        logger.group = Path(hydra.sweep.dir).name
+    return logger
 
 
 def _introduce(run: Run, cfg: DictConfig) -> None:
@@ -202,14 +209,13 @@ def _finish(run: Run, cfg: DictConfig, started: float) -> None:
 
 
 def _trivial(run: Run, cfg: DictConfig, validation: Validation) -> list[Row]:
-    return trivial_comparison_rows(
-        validation,
-        run.objective,
-        num_slots=cfg.num_slots,
-        seed=cfg.seed,
-        image_size=run.image_size,
-        device=run.device,
+    place = Place(
+        Path(cfg.paths.runs) / "trivial",
+        _logger(cfg, HydraConfig.get()),
+        run.state.step,
+        run.settings.batch_size,
     )
+    return trivial_comparison_rows(validation, beside(run.objective, cfg, run.device), place)
 
 
 def _best_row(run: Run, validation: Validation) -> list[Row]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,9 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from slotreel.backbones.patches import PatchPixels
-from slotreel.baselines.rows import conditional_rows, trivial_rows
-from slotreel.baselines.trivial import TRIVIAL_ROWS
 from slotreel.data.image_io import write_image
-from slotreel.features_only import FeaturesOnly
 from slotreel.files import replacing, write_json
-from slotreel.interfaces import Backbone, Objective
+from slotreel.interfaces import Objective
 from slotreel.protocols.protocol import ScoreTable
 from slotreel.protocols.segment import SegmentedFrame
 from slotreel.runtime.logging import Sink
@@ -40,7 +35,7 @@ def score(
     save: Callable[[VideoInfo, SegmentedFrame], None] | None = None,
 ) -> ScoreTable:
     """Scores of an objective on one set, by this process alone."""
-    name, source, protocol, _ = validation
+    name, source, protocol, *_ = validation
     table = protocol.run(
         objective.to(device),
         source,
@@ -52,47 +47,6 @@ def score(
     )
     assert table is not None, "nothing asks to stop"
     return table
-
-
-def trivial_comparison_rows(
-    validation: Validation,
-    beside: Objective,
-    *,
-    num_slots: int,
-    seed: int,
-    image_size: tuple[int, int],
-    device: torch.device,
-) -> list[Row]:
-    """All trivial rows under the validation's protocol, the winners among them too.
-
-    Args:
-        validation: what to score on.
-        beside: the model they stand beside; k-means on features uses its backbone, if it has one.
-        num_slots: its K.
-        seed: of what the rows draw.
-        image_size: what the rows see, as the model does.
-        device: where features are computed.
-    """
-    rows = []
-    for name, objective in _untrained(validation, beside, num_slots, seed).items():
-        started = time.perf_counter()
-        table = score(objective, validation, image_size, device)
-        seconds = time.perf_counter() - started
-        log.info("%s: row %s scored in %.1f s", validation.name, name, seconds)
-        label = {**TRIVIAL_ROWS, "colours": "labels spread by colours"}[name]
-        rows.append(Row(label, "oracle" if objective.oracle else "trivial", table))
-    return rows
-
-
-def _untrained(
-    validation: Validation, beside: Objective, num_slots: int, seed: int
-) -> dict[str, Objective]:
-    """Rows without training that make sense under a protocol, by ``model=`` name."""
-    if validation.protocol.through is not None:
-        colours = FeaturesOnly(backbone=PatchPixels(patch_size=16, samples=4))
-        return conditional_rows(num_slots, seed) | {"colours": colours}
-    backbone = getattr(getattr(beside, "model", beside), "backbone", None)
-    return trivial_rows(num_slots, seed, backbone if isinstance(backbone, Backbone) else None)
 
 
 def published_rows(cfg: DictConfig) -> list[Published]:
@@ -117,13 +71,18 @@ def log_scores(sink: Sink, comparisons: Sequence[Comparison], step: int) -> None
         values = flat_scores(row, [other for other in trivial if other is not row])
         sink.log(step, values)
         sink.summary(values)
-        metrics = sorted(row.table.means())
-        lines = []
-        for video, scores in sorted(row.table.rows.items()):
-            own = ScoreTable(row.table.set, row.table.protocol, "", {video: scores}).means()
-            lines.append([video, *(own.get(metric) for metric in metrics)])
-        name = f"eval/{row.table.set}/{row.table.protocol}"
-        sink.table(step, name, ["clip_id", *metrics], lines)
+        log_videos(sink, row, step)
+
+
+def log_videos(sink: Sink, row: Row, step: int) -> None:
+    """A table with one row per video."""
+    metrics = sorted(row.table.means())
+    lines = []
+    for video, scores in sorted(row.table.rows.items()):
+        own = ScoreTable(row.table.set, row.table.protocol, "", {video: scores}).means()
+        lines.append([video, *(own.get(metric) for metric in metrics)])
+    name = f"eval/{row.table.set}/{row.table.protocol}"
+    sink.table(step, name, ["clip_id", *metrics], lines)
 
 
 def write_report(directory: Path, comparisons: Sequence[Comparison], **facts: Any) -> str:
@@ -146,7 +105,7 @@ def write_pictures(
     """Picture (.png) and short video (.mp4) of masks over the first videos of a set."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
-    name, source, protocol, _ = validation
+    name, source, protocol, *_ = validation
     for index in range(min(num_videos, len(source))):
         clip = protocol.clip(objective, source, index, image_size=image_size, device=device)
         predictions = {"slots": clip.prediction}

@@ -27,10 +27,16 @@ def describe(
     facts["choice/losses"] = "+".join(config.get("losses", {}))
     typed = [o for o in overrides if not o.lstrip("+~").startswith(_NOT_PART_OF_A_VARIANT)]
     facts["variant"] = " ".join(sorted(typed)) or "default"
-    facts["git"] = _git("rev-parse", "--short=12", "HEAD")
-    facts["dirty"] = bool(_git("status", "--porcelain", "--untracked-files=no"))
-    facts["slurm_job"] = os.environ.get("SLURM_JOB_ID")
-    return facts
+    return facts | describe_code()
+
+
+def describe_code() -> dict[str, Any]:
+    """``git`` and ``dirty`` tell the code, ``slurm_job`` the job."""
+    return {
+        "git": _git("rev-parse", "--short=12", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+    }
 
 
 def _git(*arguments: str) -> str | None:

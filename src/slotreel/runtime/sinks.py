@@ -59,8 +59,9 @@ class WandbSink:
             id=run_id(run_dir), dir=str(run_dir), resume="allow",
         )  # fmt: skip
         settings = wandb.Settings(
-            init_timeout=init_timeout_s, finish_timeout=finish_timeout_s, silent=True
-        )
+            init_timeout=init_timeout_s, finish_timeout=finish_timeout_s, silent=True,
+            reinit="create_new",  # trivial rows are logged while the run they stand beside is open
+        )  # fmt: skip
         try:
             self.run = wandb.init(**arguments, mode=mode, settings=settings)
         except Exception as error:  # no key, no network, server gone: a run must not die of it

@@ -20,7 +20,7 @@ def evaluate(run: Run, stop: Callable[[], bool]) -> dict[str, ScoreTable] | None
         The tables by set name, the same on every rank, or None if ``stop`` cut any rank short.
     """
     tables: dict[str, ScoreTable] = {}
-    for name, source, protocol, labelled in run.validations:
+    for name, source, protocol, labelled, _ in run.validations:
         if not labelled:
             continue
         part = protocol.run(

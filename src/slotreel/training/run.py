@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -37,13 +37,15 @@ class TrainState:
 class Validation(NamedTuple):
     """A set of videos with the protocol that scores it.
 
-    ``labelled`` is False where there are no masks: such a set is drawn, not scored.
+    ``labelled`` is False where there are no masks: such a set is drawn, not scored. ``settings``
+    is what source and protocol were made of, as plain values; None if nobody wrote it down.
     """
 
     name: str
     source: VideoSource
     protocol: Protocol
     labelled: bool = True
+    settings: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,19 @@ def test_wandb_wrote_an_offline_run_with_a_stable_id(finished: Path) -> None:
     assert list(folder.glob("*.wandb"))
 
 
+def test_every_trivial_row_is_a_wandb_run_of_its_own(finished: Path) -> None:
+    folders = sorted((finished.parent / "trivial").iterdir())
+    assert len(folders) == 6
+    for folder in folders:
+        (log,) = (folder / "logger").glob("*/wandb/offline-run-*")
+        assert log.name.endswith(run_id(log.parents[1]))
+        (content,) = log.glob("*.wandb")
+        assert b"trivial" in content.read_bytes()
+    (own,) = (finished / "wandb").glob("offline-run-*")
+    (content,) = own.glob("*.wandb")
+    assert b"last/val/moving_shapes" in content.read_bytes(), "its own run went on after theirs"
+
+
 def test_wandb_falls_back_to_offline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -24,6 +24,7 @@ from slotreel.data.augment import augment_batch
 from slotreel.data.clips import TrainingClips
 from slotreel.data.loader import training_loader
 from slotreel.errors import ConfigError, nearest
+from slotreel.health import watch_slots
 from slotreel.interfaces import Objective
 from slotreel.protocols.protocol import Protocol
 from slotreel.runtime.distributed import World
@@ -188,6 +189,12 @@ def build_run(
         batches=lambda step: loader(start_step=step),
         augment=lambda batch, step: augment_batch(batch, augmentations, cfg.seed, step),
         validations=validations,
+        watch=functools.partial(
+            watch_slots,
+            image_size=image_size_of(cfg),
+            device=device,
+            num_videos=cfg.trainer.get("health_videos") or 0,
+        ),
         logger=RunLogger(directory, sinks(), enabled=world.is_main, num_steps=settings.num_steps),
         config=OmegaConf.to_yaml(cfg, resolve=True),
     )

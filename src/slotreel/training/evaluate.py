@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from slotreel.protocols.protocol import ScoreTable
-from slotreel.runtime.distributed import any_rank, gather_objects
+from slotreel.protocols.symptoms import flat_health, symptoms
+from slotreel.runtime.distributed import any_rank, gather_objects, share_object
 from slotreel.training.run import Run
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(run: Run, stop: Callable[[], bool]) -> dict[str, ScoreTable] | None:
@@ -42,3 +46,28 @@ def evaluate(run: Run, stop: Callable[[], bool]) -> dict[str, ScoreTable] | None
             table = table.merge(other)
         tables[name] = table
     return tables
+
+
+def check_health(run: Run) -> dict[str, float]:
+    """Slot health on the first videos of every set; warns of symptoms of the masks that are scored.
+
+    Rank 0 looks, all ranks get its numbers. A symptom is told when it first appears, and again at
+    the end of training.
+
+    Returns:
+        Values to log; they are also in ``run.state.health``.
+    """
+    found = {v.name: run.watch(run.objective, v) for v in run.validations if run.world.is_main}
+    run.state.health = share_object(found)
+    if run.state.step >= run.settings.num_steps:
+        run.state.symptoms.clear()
+    values: dict[str, float] = {}
+    for name, _, protocol, *_ in run.validations:
+        health = run.state.health[name]
+        values |= flat_health(name, health)
+        source = run.objective.mask_source(protocol.masks)
+        for heading, text in symptoms(health.get(source, {})).items():
+            if f"{name}: {heading}" not in run.state.symptoms and run.world.is_main:
+                log.warning("%s, masks of the %s: %s", name, source, text)
+            run.state.symptoms.add(f"{name}: {heading}")
+    return values

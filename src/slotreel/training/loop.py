@@ -18,7 +18,7 @@ from slotreel.noise import seed_of
 from slotreel.runtime.distributed import any_rank, barrier, mean_over_ranks
 from slotreel.runtime.signals import StopFlag
 from slotreel.training.checkpoint import checkpoint_path, keep_last, save_atomic
-from slotreel.training.evaluate import evaluate
+from slotreel.training.evaluate import check_health, evaluate
 from slotreel.training.optim import apply_phases, phases_begun
 from slotreel.training.run import Best, Run
 from slotreel.types import Batch, LossOutput, Progress
@@ -173,6 +173,7 @@ def _validate(run: Run, recent: _Recent, stop: StopFlag) -> bool:
         for name, table in tables.items()
         for metric, value in table.means().items()
     }
+    values |= check_health(run)
     run.logger.log(run.state.step, values)
     run.state.evaluated_step, run.state.tables = run.state.step, tables
     _remember_best(run, values | {"train/loss": recent.last_loss})

@@ -11,6 +11,7 @@ import torch
 
 from slotreel.interfaces import Objective, VideoSource
 from slotreel.protocols.protocol import Protocol, ScoreTable
+from slotreel.protocols.symptoms import Health
 from slotreel.runtime.distributed import World
 from slotreel.runtime.logging import RunLogger
 from slotreel.training.optim import Optimizer
@@ -32,6 +33,10 @@ class TrainState:
     evaluated_step: int = -1  # last step whose evaluation was finished
     best: Best | None = None
     tables: dict[str, ScoreTable] | None = None  # of evaluated_step; not stored
+    health: Mapping[str, Health] = field(
+        default_factory=dict
+    )  # by set, of evaluated_step; as above
+    symptoms: set[str] = field(default_factory=set)  # told since the process started
 
 
 class Validation(NamedTuple):
@@ -79,6 +84,7 @@ class Run:
     batches: Callable[[int], Iterable[Batch]]  # step -> this rank's batches from that step on
     augment: Callable[[Batch, int], Batch]  # on the device, as a function of the step
     validations: list[Validation]
+    watch: Callable[[Objective, Validation], Health]  # slot health on the first videos of a set
     logger: RunLogger
     config: str  # resolved configuration as YAML: stored in every checkpoint
     state: TrainState = field(default_factory=TrainState)

@@ -73,7 +73,7 @@ def test_every_trivial_row_is_a_wandb_run_of_its_own(finished: Path) -> None:
         (log,) = (folder / "logger").glob("*/wandb/offline-run-*")
         assert log.name.endswith(run_id(log.parents[1]))
         (content,) = log.glob("*.wandb")
-        assert b"trivial" in content.read_bytes()
+        assert b"val/moving_shapes/discovery/mbo_video" in content.read_bytes()
     (own,) = (finished / "wandb").glob("offline-run-*")
     (content,) = own.glob("*.wandb")
     assert b"last/val/moving_shapes" in content.read_bytes(), "its own run went on after theirs"

@@ -7,24 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from slotreel.assemble import build_backbone, image_size_of, make
+from slotreel.assemble import build_backbone, image_size_of
 from slotreel.build import build_validations
 from slotreel.command import command, say
 from slotreel.errors import ConfigError, DataError
 from slotreel.features_only import FeaturesOnly
 from slotreel.interfaces import Backbone
 from slotreel.loading import Subject, load_subject
+from slotreel.loggers import chosen_logger, open_sinks
 from slotreel.noise import seed_of
 from slotreel.protocols.segment import SegmentedFrame
-from slotreel.report import log_scores, published_rows, score, write_report
+from slotreel.report import log_scores, published_rows, score, show_scores, write_report
 from slotreel.results.davis_csv import davis_columns, has_davis_columns, write_davis_csv
 from slotreel.results.stored import StoredMasks, save_labels
-from slotreel.runtime import provenance
 from slotreel.runtime.distributed import World, choose_device
-from slotreel.runtime.logging import Sink, setup_logging
+from slotreel.runtime.logging import setup_logging
 from slotreel.runtime.progress import counting
 from slotreel.scores import Comparison, Row
 from slotreel.training.run import Validation
@@ -48,10 +47,11 @@ def eval(cfg: DictConfig) -> None:
     comparisons = [_compare(cfg, subject, v, output, device) for v in validations]
     facts = {"checkpoint": str(cfg.checkpoint), "results": str(cfg.results), "step": subject.step}
     text = write_report(output, comparisons, **facts)
-    say(f"{text}\n")
+    if not show_scores(output, comparisons):
+        say(f"{text}\n")
     for validation, comparison in zip(validations, comparisons, strict=True):
         _write_official(output, comparison, validation.protocol.data.get("split", "val"))
-    for sink in _sinks(cfg, output):
+    for sink in open_sinks(cfg, output, "eval"):
         log_scores(sink, comparisons, subject.step or 0)
         sink.close()
     say(f"written to {output}")
@@ -87,10 +87,9 @@ def _compare(
 
 
 def _place(cfg: DictConfig, subject: Subject) -> Place:
-    logger = cfg.get("logger") or OmegaConf.create()
     batch = OmegaConf.select(subject.config, "trainer.batch_size") or 0
     directory = Path(cfg.paths.runs) / "trivial"
-    return Place(directory, logger if "_target_" in logger else None, subject.step or 0, batch)
+    return Place(directory, chosen_logger(cfg), subject.step or 0, batch)
 
 
 def _untuned_row(
@@ -127,20 +126,6 @@ def _write_official(output: Path, comparison: Comparison, split: str) -> None:
     folder = output / "official" / _of_set(table.set, table.protocol)
     for path in write_davis_csv(folder, table, split):
         say(f"written {path}")
-
-
-def _sinks(cfg: DictConfig, output: Path) -> list[Sink]:
-    """Wandb or whatever ``logger=`` names, for this evaluation as a run of its own."""
-    if "_target_" not in (cfg.get("logger") or {}):
-        return []
-    hydra = HydraConfig.get()
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
-    facts = provenance.describe(
-        dict(hydra.runtime.choices), list(hydra.overrides.task), {str(k): plain[k] for k in plain}
-    )
-    logger = make(cfg.logger)
-    return [logger(run_dir=output, config=plain | facts, name=output.name, job_type="eval")]
 
 
 def _name(validations: list[Validation]) -> str:

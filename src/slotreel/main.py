@@ -12,21 +12,22 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from slotreel.assemble import make, parts_table
+from slotreel.assemble import parts_table
 from slotreel.build import build_run
 from slotreel.command import command, say
 from slotreel.errors import ConfigError
 from slotreel.files import held, replacing
+from slotreel.loggers import chosen_logger, open_sinks
 from slotreel.report import (
     published_rows,
     score,
+    show_scores,
     write_pictures,
     write_report,
 )
 from slotreel.resume import cloned, initialise_from, reconcile, restore, stored_config
-from slotreel.runtime import provenance
 from slotreel.runtime.distributed import (
     World,
     choose_device,
@@ -34,7 +35,7 @@ from slotreel.runtime.distributed import (
     init_distributed,
     share_object,
 )
-from slotreel.runtime.logging import Sink, setup_logging
+from slotreel.runtime.logging import FILE_ONLY, Sink, setup_logging
 from slotreel.scores import Comparison, Row, flat_scores
 from slotreel.training import checkpoint
 from slotreel.training.evaluate import evaluate
@@ -78,7 +79,11 @@ def _train(
 ) -> int:
     """A run from its configuration to its report; returns the exit code."""
     cfg, resuming = _settle(cfg, directory, list(hydra.overrides.task))
-    run = build_run(cfg, world, device, directory, lambda: _sinks(cfg, directory, world, hydra))
+
+    def sinks() -> list[Sink]:
+        return open_sinks(cfg, directory) if world.is_main else []
+
+    run = build_run(cfg, world, device, directory, sinks)
     if world.is_main:
         _introduce(run, cfg)
     if resuming:
@@ -133,27 +138,6 @@ def _settle(cfg: DictConfig, directory: Path, overrides: list[str]) -> tuple[Dic
     return reconcile(cfg, stored, typed), True
 
 
-def _sinks(cfg: DictConfig, directory: Path, world: World, hydra: Any) -> list[Sink]:
-    logger = _logger(cfg, hydra)
-    if not world.is_main or logger is None:
-        return []
-    plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    facts = provenance.describe(dict(hydra.runtime.choices), list(hydra.overrides.task), plain)
-    return [make(logger)(run_dir=directory, config=plain | facts, name=directory.name)]
-
-
-def _logger(cfg: DictConfig, hydra: Any) -> DictConfig | None:
-    """The logger that was chosen, if any, with the sweep as its group."""
-    logger: DictConfig = cfg.get("logger") or OmegaConf.create()
-    if "_target_" not in logger:
-        return None
-    sweeping = hydra.mode is not None and hydra.mode.name == "MULTIRUN"
-    if sweeping and logger.get("group", "") is None:
-        logger = logger.copy()
-        logger.group = Path(hydra.sweep.dir).name
-    return logger
-
-
 def _introduce(run: Run, cfg: DictConfig) -> None:
     """Store the configuration, point runs/latest here, print what is about to be trained."""
     with replacing(run.directory / "config.yaml") as temporary:
@@ -205,13 +189,16 @@ def _finish(run: Run, cfg: DictConfig, started: float) -> None:
             "cpu_minutes": time.process_time() / 60,
         }
         facts = {"seed": cfg.seed, "step": run.state.step, "checkpoint": str(run.directory)}
-        _show(run, write_report(run.directory, comparisons, **facts, **minutes), minutes)
+        text = write_report(run.directory, comparisons, **facts, **minutes)
+        shown = {FILE_ONLY: show_scores(run.directory, comparisons)}
+        log.info("scores of step %d:\n%s", run.state.step, text, extra=shown)
+        _show(run, minutes)
 
 
 def _trivial(run: Run, cfg: DictConfig, validation: Validation) -> list[Row]:
     place = Place(
         Path(cfg.paths.runs) / "trivial",
-        _logger(cfg, HydraConfig.get()),
+        chosen_logger(cfg),
         run.state.step,
         run.settings.batch_size,
     )
@@ -231,7 +218,7 @@ def _best_row(run: Run, validation: Validation) -> list[Row]:
     return [Row("this run", "best", table, best.step)]
 
 
-def _show(run: Run, text: str, minutes: dict[str, float]) -> None:
+def _show(run: Run, minutes: dict[str, float]) -> None:
     pictures: list[Path] = []
     for validation in run.validations[:1]:
         folder = run.directory / "media"
@@ -240,7 +227,6 @@ def _show(run: Run, text: str, minutes: dict[str, float]) -> None:
             run.logger.media(run.state.step, f"{path.stem}{path.suffix.replace('.', '_')}", path)
     directory = min(os.path.relpath(run.directory), str(run.directory), key=len)
     predict = f"./predict.py checkpoint={directory}"
-    log.info("scores of step %d:\n%s", run.state.step, text)
     say(
         f"\n{run.state.step} steps in {minutes['wall_minutes']:.1f} minutes "
         f"({minutes['cpu_minutes']:.1f} CPU-minutes). Everything is in {directory}\n\n"

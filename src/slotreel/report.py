@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from rich.console import Console
 
 from slotreel.data.image_io import write_image
 from slotreel.files import replacing, write_json
@@ -17,8 +19,9 @@ from slotreel.interfaces import Objective
 from slotreel.protocols.protocol import ScoreTable
 from slotreel.protocols.segment import SegmentedFrame
 from slotreel.runtime.logging import Sink
-from slotreel.score_text import score_table_text
-from slotreel.scores import Comparison, Published, Row, flat_scores, scores_json
+from slotreel.score_colour import print_scores
+from slotreel.score_text import score_table_text, verdict
+from slotreel.scores import Comparison, Published, Row, check_same, flat_scores, scores_json
 from slotreel.training.run import Validation
 from slotreel.types import VideoInfo
 from slotreel.visualize import mask_picture, mask_video
@@ -86,12 +89,28 @@ def log_videos(sink: Sink, row: Row, step: int) -> None:
 
 
 def write_report(directory: Path, comparisons: Sequence[Comparison], **facts: Any) -> str:
-    """Write scores.json and scores.md into ``directory``; returns the table as text."""
-    text = score_table_text(comparisons)
+    """Write scores.json and scores.md into ``directory``; returns the tables as text."""
+    text = "\n\n".join([score_table_text(comparisons), *_verdicts(comparisons)])
     with replacing(directory / "scores.md") as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     write_json(directory / "scores.json", scores_json(comparisons, **facts))
     return text
+
+
+def _verdicts(comparisons: Sequence[Comparison]) -> list[str]:
+    """Whether the run beats the trivial rows, for each table; with several, which one is meant."""
+    said = [(check_same(c.rows), verdict(c)) for c in comparisons]
+    names = [f"{of.set} / {of.protocol}: " if len(said) > 1 else "" for of, _ in said]
+    return [name + line for name, (_, line) in zip(names, said, strict=True) if line]
+
+
+def show_scores(directory: Path, comparisons: Sequence[Comparison]) -> bool:
+    """Print the tables in colour if there is a terminal, else nothing; returns which."""
+    console = Console()
+    if console.is_terminal:
+        stored = min(os.path.relpath(directory), str(directory), key=len)
+        print_scores(console, comparisons, f"{stored}/scores.md")
+    return console.is_terminal
 
 
 def write_pictures(

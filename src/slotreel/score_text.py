@@ -16,6 +16,8 @@ from slotreel.scores import (
     skills,
 )
 
+HEADLINES = ("fg_ari_video", "mbo_video", "jf")  # what a run is judged by
+
 
 def score_table_text(comparisons: Sequence[Comparison], metrics: Sequence[str] = ()) -> str:
     """All comparisons as plain text that is also Markdown; percent with one decimal.
@@ -34,34 +36,86 @@ def score_table_text(comparisons: Sequence[Comparison], metrics: Sequence[str] =
 
 def _section(comparison: Comparison, metrics: Sequence[str]) -> str:
     """Heading, table and remarks of one comparison."""
-    first, best = check_same(comparison.rows), best_trivial(comparison.rows)
-    runs = [row for row in comparison.rows if row.kind in RUNS]
-    oracle = any(row.kind == "oracle" for row in comparison.rows)
-    columns = _columns(comparison.rows, metrics)
-    lines = [["percent", *(COLUMNS.get(metric, metric) for metric in columns)]]
-    for row in comparison.rows:
-        lines.append([row.caption(), *_percent(row.table.means(), columns, "{:.1f}")])
-    lines.append(["samples", *_samples(first.counts(), columns)])
-    for row in runs if best else []:
-        lines.append([f"skill of {row.kind}", *_percent(skills(row, best), columns, "{:+.1f}")])
-    remarks = [f"Counted: {first.counted()}."]
-    if {"fg_ari_video", "fg_ari_frame"} & set(columns):
-        remarks += ["A score is per video unless marked /frame; 2+ = with two or more objects."]
-    if best and runs:
-        remarks += ["skill = (score - best trivial) / (100 - best trivial), in percent."]
-        remarks += ["Rows that see the truth are no yardstick."] if oracle else []
-    remarks += [sentence for row in runs if (sentence := _defeats(row, best, columns))]
-    remarks += [line for row in runs for line in _published(row, comparison)]
-    heading = (
+    columns = columns_of(comparison.rows, metrics)
+    table = _markdown(table_lines(comparison, columns))
+    return "\n".join([*heading(comparison), "", table, "", *remarks(comparison, columns)])
+
+
+def heading(comparison: Comparison) -> list[str]:
+    """What was scored, and the protocol in one line."""
+    first = check_same(comparison.rows)
+    what = (
         f"{first.set} / {first.protocol}: {len(first.rows)} videos"
         + (f", K = {comparison.num_slots}" if comparison.num_slots else "")
         + f", masks of the {comparison.masks}"
     )
-    protocol = f"protocol {first.description}"
-    return "\n".join([heading, protocol, "", _markdown(lines), "", *remarks])
+    return [what, f"protocol {first.description}"]
 
 
-def _columns(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
+def table_lines(comparison: Comparison, columns: Sequence[str]) -> list[list[str]]:
+    """Cells as text: headings, one line per row, how many samples, and the skill of runs."""
+    first, best = check_same(comparison.rows), best_trivial(comparison.rows)
+    lines = [["percent", *(COLUMNS.get(metric, metric) for metric in columns)]]
+    for row in comparison.rows:
+        lines.append([row.caption(), *_percent(row.table.means(), columns, "{:.1f}")])
+    lines.append(["samples", *_samples(first.counts(), columns)])
+    for row in _runs(comparison) if best else []:
+        lines.append([f"skill of {row.kind}", *_percent(skills(row, best), columns, "{:+.1f}")])
+    return lines
+
+
+def remarks(comparison: Comparison, columns: Sequence[str]) -> list[str]:
+    """What stands below the table, a line each."""
+    first, best = check_same(comparison.rows), best_trivial(comparison.rows)
+    runs = _runs(comparison)
+    oracle = any(row.kind == "oracle" for row in comparison.rows)
+    lines = [f"Counted: {first.counted()}."]
+    if {"fg_ari_video", "fg_ari_frame"} & set(columns):
+        lines += ["A score is per video unless marked /frame; 2+ = with two or more objects."]
+    if best and runs:
+        lines += ["skill = (score - best trivial) / (100 - best trivial), in percent."]
+        lines += ["Rows that see the truth are no yardstick."] if oracle else []
+    lines += [sentence for row in runs if (sentence := _defeats(row, best, columns))]
+    return lines + [line for row in runs for line in _published(row, comparison)]
+
+
+def verdict(comparison: Comparison) -> str:
+    """One line that says whether the run beats the trivial rows; empty where nothing is compared.
+
+    Judged by FG-ARI, mBO and J&F, or by the first column where none of them was measured; other
+    columns in which a trivial row wins are named. The run's last state counts, not the best.
+    """
+    best = best_trivial(comparison.rows)
+    row = next((row for row in _runs(comparison) if row.kind != "best"), None)
+    if row is None:
+        return ""
+    means = row.table.means()
+    columns = [m for m in columns_of(comparison.rows) if m in best and m not in LESS_IS_BETTER]
+    ahead = {m: round(100 * (means[m] - best[m][0]), 1) + 0.0 for m in columns if m in means}
+    judged = [m for m in HEADLINES if m in ahead] or list(ahead)[:1]
+    lost = [m for m in ahead if means[m] <= best[m][0]]
+    won = ", ".join(
+        f"{_name(m)} {ahead[m]:+.1f} over {best[m][1]}" for m in judged if m not in lost
+    )
+    defeats: dict[str, list[str]] = {}
+    for m in (m for m in judged if m in lost):
+        defeats.setdefault(best[m][1], []).append(f"{_name(m)} ({ahead[m]:+.1f})")
+    if defeats:
+        rivals = ", ".join(f"{rival} in {' and '.join(by)}" for rival, by in defeats.items())
+        return f"{row.label} does NOT beat {rivals}" + (f"; {won}" if won else "")
+    others = f"; but not in {', '.join(map(_name, lost))}" if lost else ""
+    return f"{row.label} beats every trivial row: {won}{others}" if won else ""
+
+
+def _name(metric: str) -> str:
+    return COLUMNS.get(metric, metric)
+
+
+def _runs(comparison: Comparison) -> list[Row]:
+    return [row for row in comparison.rows if row.kind in RUNS]
+
+
+def columns_of(rows: Sequence[Row], metrics: Sequence[str] = ()) -> list[str]:
     """Metrics to show, those of ``COLUMNS`` first."""
     found = {metric for row in rows for metric in row.table.means()}
     everything = [*COLUMNS, *sorted(found - COLUMNS.keys() - DETAILS)]

@@ -60,7 +60,7 @@ def log_row(folder: Path, content: dict[str, Any], row: Row, place: Place) -> No
     """
     logged: dict[str, int] = content["logged"]
     targets: dict[str, DictConfig | None] = {"metrics.jsonl": None}
-    if place.logger is not None and "_target_" in place.logger:
+    if place.logger is not None:
         targets |= {_destination(place.logger): place.logger}
     due = {name: to for name, to in targets.items() if logged.get(name, -1) < place.last_step}
     values = flat_scores(row)

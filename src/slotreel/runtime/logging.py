@@ -14,6 +14,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 log = logging.getLogger(__name__)
+FILE_ONLY = "file_only"  # extra={FILE_ONLY: True}: said on the terminal in another way
 _OURS = "slotreel"  # name of the handlers set up here
 
 
@@ -53,6 +54,8 @@ def setup_logging(run_dir: Path | None, rank: int) -> None:
             plain = logging.StreamHandler()
             plain.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
             handlers.append(plain)
+    for handler in handlers:
+        handler.addFilter(lambda record: not getattr(record, FILE_ONLY, False))
     if run_dir is not None:
         run_dir.mkdir(parents=True, exist_ok=True)
         file = logging.FileHandler(run_dir / ("train.log" if rank == 0 else f"rank{rank}.log"))

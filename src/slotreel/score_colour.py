@@ -80,7 +80,7 @@ def _table(comparison: Comparison, columns: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0, 0, 1), pad_edge=False)
     table.add_column(head[0], no_wrap=True, overflow="ellipsis")
     for name in head[1:]:
-        table.add_column(f"{name} ", justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True)
     for number, line in enumerate(lines):
         row = comparison.rows[number] if number < len(comparison.rows) else None
         cells = [_cell(text, m, row, best) for m, text in zip(columns, line[1:], strict=True)]
@@ -97,14 +97,14 @@ def _style(row: Row | None) -> str:
 def _cell(text: str, metric: str, row: Row | None, best: dict[str, tuple[float, str]]) -> Text:
     """A score: marked if it is the best trivial one, coloured if it is a run's."""
     if row is None or metric not in best or metric in LESS_IS_BETTER:
-        return Text(f"{text} ")
+        return Text(text)
     score, winner = best[metric]
     if row.kind == "trivial":
-        return Text(f"{text}*" if row.label == winner else f"{text} ")
+        return Text(f"*{text}" if row.label == winner else text)
     means = row.table.means()
     if row.kind not in RUNS or metric not in means:
-        return Text(f"{text} ")
-    return Text(f"{text} ", style="green" if means[metric] > score else "red")
+        return Text(text)
+    return Text(text, style="green" if means[metric] > score else "red")
 
 
 def _legend(console: Console, comparison: Comparison) -> list[str]:

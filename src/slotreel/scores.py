@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from slotreel.protocols.score_table import ScoreTable
+from slotreel.protocols.symptoms import Health
 
 COLUMNS = {  # metric -> heading, in the order of tables; other metrics follow under their own name
     "jf": "J&F",
@@ -68,6 +69,7 @@ class Comparison(NamedTuple):
     masks: str  # whose masks were scored: decoder or grouper
     published: Sequence[Published] = ()  # of the system that is scored
     seeds: int = 1  # runs behind the row
+    health: Health = {}  # noqa: RUF012  slots of the system that is scored, by mask source
 
 
 def skill(score: float, best_trivial: float) -> float:
@@ -147,8 +149,8 @@ def scores_json(comparisons: Sequence[Comparison], **facts: Any) -> dict[str, An
     """Everything the tables show and every video's row, as fractions, fit for ``write_json``.
 
     Layout: ``{**facts, "sets": {set: {protocol: {"description", "num_videos", "num_slots",
-    "masks", "rows": [{"label", "kind", "step", "means", "counts", "skill", "videos"}]}}}}``; a
-    skill is missing where the trivial row is perfect.
+    "masks", "health": {source: {number: value}}, "rows": [{"label", "kind", "step", "means",
+    "counts", "skill", "videos"}]}}}}``; a skill is missing where the trivial row is perfect.
 
     Args:
         comparisons: one per set and protocol.
@@ -171,6 +173,7 @@ def scores_json(comparisons: Sequence[Comparison], **facts: Any) -> dict[str, An
             "num_videos": len(first.rows),
             "num_slots": comparison.num_slots,
             "masks": comparison.masks,
+            "health": {source: dict(values) for source, values in comparison.health.items()},
             "rows": [_row_json(row, best) for row in comparison.rows],
         }
     return {**facts, "sets": sets}

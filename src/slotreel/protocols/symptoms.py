@@ -35,14 +35,14 @@ class Threshold(NamedTuple):
         return f"{self.name} {values[self.name]:.2f}, {side} {self.bound:g}"
 
 
+ONE_SLOT = Threshold("effective_slots", False, 1.5)  # identical slots 1: the first wins all cells
+BY_PLACE = Threshold("place_bias", True, 0.6)  # worked 0.15 to 0.20; cut by place 0.72 to 1.00
 SYMPTOMS = {  # heading of a section of PAGE -> numbers any of which leads there
     "All slots are alike": (
         Threshold("slot_cosine", True, 0.85),  # identical slots 1.00, the worst others 0.75
-        Threshold("effective_slots", False, 1.5),  # identical slots 1: the first wins all cells
+        ONE_SLOT,
     ),
-    "Slots cut the frame by place": (
-        Threshold("place_bias", True, 0.6),  # worked 0.15 to 0.20; cut by place 0.72 to 1.00
-    ),
+    "Slots cut the frame by place": (BY_PLACE,),
     "Slots change places from frame to frame": (
         Threshold("switch_rate", True, 0.3),  # worked 0.02, new slots in each frame 0.76
         Threshold("identity_margin", False, 0.0),  # worked 0.72, new slots in each frame -0.15
@@ -90,16 +90,15 @@ def health_in_words(source: str, values: Mapping[str, float]) -> str:
     num_slots = values["num_slots"]
     dead = round(values["always_dead"] * num_slots)
     parts = [f"{values['effective_slots']:.1f} of {num_slots:g} slots in use, {dead} dead"]
-    if "place_bias" in values:
+    if "place_bias" in values and not ONE_SLOT.crossed(values):  # one slot cuts nothing
         bias = values["place_bias"]
-        cut = SYMPTOMS["Slots cut the frame by place"][0]
-        what = "place" if cut.crossed(values) else "content"
-        what = "content and place" if CONTENT <= bias <= cut.bound else what
+        what = "place" if BY_PLACE.crossed(values) else "content"
+        what = "content and place" if CONTENT <= bias <= BY_PLACE.bound else what
         parts.append(f"masks follow {what} (place bias {bias:.2f})")
     if "switch_rate" in values:
         margin = values.get("identity_margin")
         lost = f"identity lost in {100 * values['switch_rate']:.0f} % of steps"
-        parts.append(lost if margin is None else f"{lost} (margin {margin:.2f})")
+        parts.append(lost if margin is None else f"{lost} (margin {round(margin, 2) + 0.0:.2f})")
     if "undecided" in values:
         parts.append(f"undecided {values['undecided']:.2f}")
     if "agreement" in values:

@@ -14,11 +14,13 @@ from slotreel.build import build_validations
 from slotreel.command import command, say
 from slotreel.errors import ConfigError, DataError
 from slotreel.features_only import FeaturesOnly
+from slotreel.health import watch_slots
 from slotreel.interfaces import Backbone
 from slotreel.loading import Subject, load_subject
 from slotreel.loggers import chosen_logger, open_sinks
 from slotreel.noise import seed_of
 from slotreel.protocols.segment import SegmentedFrame
+from slotreel.protocols.symptoms import symptoms
 from slotreel.report import log_scores, published_rows, score, show_scores, write_report
 from slotreel.results.davis_csv import davis_columns, has_davis_columns, write_davis_csv
 from slotreel.results.stored import StoredMasks, save_labels
@@ -83,7 +85,13 @@ def _compare(
         rows[:0] = trivial_comparison_rows(validation, setting, place, without=subject.label)
     masks = protocol.scored(objective).mask_source(protocol.masks)
     slots = None if protocol.through else num_slots
-    return Comparison(rows, slots, masks, published_rows(subject.config))
+    health = watch_slots(
+        objective, validation, image_size=size, device=device, num_videos=cfg.health_videos
+    )
+    if subject.kind == "model":  # rows without training are what they are
+        for text in symptoms(health.get(masks, {})).values():
+            log.warning("%s, masks of the %s: %s", validation.name, masks, text)
+    return Comparison(rows, slots, masks, published_rows(subject.config), health=health)
 
 
 def _place(cfg: DictConfig, subject: Subject) -> Place:

@@ -20,6 +20,7 @@ from slotreel.command import command, say
 from slotreel.errors import ConfigError
 from slotreel.files import held, replacing
 from slotreel.loggers import chosen_logger, open_sinks
+from slotreel.protocols.symptoms import flat_health
 from slotreel.report import (
     published_rows,
     score,
@@ -38,7 +39,7 @@ from slotreel.runtime.distributed import (
 from slotreel.runtime.logging import FILE_ONLY, Sink, setup_logging
 from slotreel.scores import Comparison, Row, flat_scores
 from slotreel.training import checkpoint
-from slotreel.training.evaluate import evaluate
+from slotreel.training.evaluate import check_health, evaluate
 from slotreel.training.loop import fit
 from slotreel.training.run import Run, Validation
 from slotreel.trivial_log import Place
@@ -167,6 +168,8 @@ def _finish(run: Run, cfg: DictConfig, started: float) -> None:
     """Final scores beside trivial rows, pictures, and what to type next."""
     tables = run.state.tables or evaluate(run, stop=lambda: False)
     assert tables is not None
+    if run.state.tables is None:  # the run was finished before this process began
+        check_health(run)
     if run.world.is_main:
         comparisons = []
         for validation in run.validations:
@@ -175,13 +178,13 @@ def _finish(run: Run, cfg: DictConfig, started: float) -> None:
             table = tables[validation.name]
             rows = [Row("this run", "last", table, run.state.step), *_best_row(run, validation)]
             trivial = _trivial(run, cfg, validation) if cfg.trainer.trivial_rows else []
-            values = flat_scores(rows[0], trivial)
+            health = run.state.health[validation.name]
+            values = flat_scores(rows[0], trivial) | flat_health(validation.name, health)
             run.logger.log(run.state.step, values)
             run.logger.summary({f"last/{key}": value for key, value in values.items()})
             source = run.objective.mask_source(validation.protocol.masks)
-            comparisons.append(
-                Comparison([*trivial, *rows], cfg.num_slots, source, published_rows(cfg))
-            )
+            papers, every = published_rows(cfg), [*trivial, *rows]
+            comparisons.append(Comparison(every, cfg.num_slots, source, papers, health=health))
         if run.state.best is not None:  # selected with labels
             run.logger.summary({f"best/{name}": x for name, x in run.state.best._asdict().items()})
         minutes = {

@@ -18,6 +18,7 @@ from slotreel.files import replacing, write_json
 from slotreel.interfaces import Objective
 from slotreel.protocols.protocol import ScoreTable
 from slotreel.protocols.segment import SegmentedFrame
+from slotreel.protocols.symptoms import flat_health
 from slotreel.runtime.logging import Sink
 from slotreel.score_colour import print_scores
 from slotreel.score_text import score_table_text, verdict
@@ -67,11 +68,12 @@ def published_rows(cfg: DictConfig) -> list[Published]:
 
 
 def log_scores(sink: Sink, comparisons: Sequence[Comparison], step: int) -> None:
-    """Scores and skills of the rows that are compared, and a table with one row per video."""
+    """Scores, skills and slot health of the last row, and a table with one line per video."""
     for comparison in comparisons:
         trivial = [row for row in comparison.rows if row.kind in ("trivial", "oracle")]
         row = comparison.rows[-1]
         values = flat_scores(row, [other for other in trivial if other is not row])
+        values |= flat_health(row.table.set, comparison.health)
         sink.log(step, values)
         sink.summary(values)
         log_videos(sink, row, step)

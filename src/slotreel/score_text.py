@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from slotreel.protocols.symptoms import health_in_words
 from slotreel.scores import (
     COLUMNS,
     DETAILS,
@@ -76,7 +77,10 @@ def remarks(comparison: Comparison, columns: Sequence[str]) -> list[str]:
         lines += ["skill = (score - best trivial) / (100 - best trivial), in percent."]
         lines += ["Rows that see the truth are no yardstick."] if oracle else []
     lines += [sentence for row in runs if (sentence := _defeats(row, best, columns))]
-    return lines + [line for row in runs for line in _published(row, comparison)]
+    lines += [line for row in runs for line in _published(row, comparison)]
+    if comparison.masks in comparison.health:
+        lines += [health_in_words(comparison.masks, comparison.health[comparison.masks])]
+    return lines
 
 
 def verdict(comparison: Comparison) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -36,6 +37,7 @@ def code_version(package: Path = PACKAGE) -> str:
 CODE = code_version()  # of the code that was loaded: files may be edited while a run goes on
 
 
+@functools.cache
 def library_versions() -> dict[str, str]:
     """Installed version of each library that frames or scores pass through."""
     found = {}

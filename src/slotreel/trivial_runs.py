@@ -71,7 +71,7 @@ def trivial_comparison_rows(
 
     Args:
         validation: what to score on.
-        beside: the model they stand setting.
+        setting: the model they stand beside.
         place: where they are kept.
         without: label of a row that is left out.
     """

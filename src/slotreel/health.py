@@ -30,6 +30,7 @@ from slotreel.training.run import Validation
 from slotreel.types import MaskSource
 
 MAX_FRAMES = 24  # of each video: bounds time and memory
+MAX_CELLS = 64  # along a side of label maps, which come at the size of the frames
 
 
 class _Clip(NamedTuple):
@@ -160,7 +161,7 @@ def _numbers(objective: Objective, clips: Sequence[_Clip]) -> dict[str, float]:
         num_slots, hard = soft[0].shape[1], [winners(masks) for masks in soft]
     else:
         lowest = min(1, *(int(maps.min()) for maps in labels))  # 0, dropped background, is a slot
-        hard = [maps - np.uint8(lowest) for maps in labels]
+        hard = [_thinned(maps) - np.uint8(lowest) for maps in labels]
         known = getattr(objective, "num_slots", 1)  # a trivial row's K, of which it may use fewer
         num_slots = max(known, *(int(maps.max()) + 1 for maps in hard))
     values = {"num_slots": float(num_slots)} | mask_health(hard, num_slots)
@@ -170,3 +171,9 @@ def _numbers(objective: Objective, clips: Sequence[_Clip]) -> dict[str, float]:
         values |= slot_health(slots)
     counted = [(clip.table, clip.frames) for clip in clips if clip.table is not None]
     return values | labelled_health([t for t, _ in counted], [f for _, f in counted])
+
+
+def _thinned(maps: np.ndarray) -> np.ndarray:
+    """Every n-th pixel of label maps (T, H, W): about the grid that soft masks have."""
+    step = -(-max(maps.shape[1:]) // MAX_CELLS)
+    return maps[:, ::step, ::step]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from slotreel.decoders.mlp import MLPDecoder
 from slotreel.decoders.spatial_broadcast import SpatialBroadcastDecoder
 from slotreel.errors import ConfigError
+from slotreel.losses.colour_rec import ColourRecLoss, mean_colours
 from slotreel.losses.feature_rec import FeatureRecLoss
 from slotreel.losses.pixel_rec import PixelRecLoss, to_image
 from slotreel.losses.slot_contrast import SlotContrastLoss
@@ -23,7 +24,7 @@ def fixed(pred, grid, name):
     return lambda slots, _grid: DecoderOutput({name: pred}, None, grid)
 
 
-@pytest.mark.parametrize("option", ["feature_rec", "pixel_rec", "slot_contrast"])
+@pytest.mark.parametrize("option", ["colour_rec", "feature_rec", "pixel_rec", "slot_contrast"])
 def test_option_builds_with_its_yaml(option):
     loss = built("losses", option, key=option, dims=dims())
     assert loss.weight == (0.01 if option == "slot_contrast" else 1.0)
@@ -236,3 +237,53 @@ def test_pixel_rec_refuses_cells_that_do_not_tile_the_frame():
     ctx = context(random(1, 1, 2, 8), decoder=fixed(random(1, 20, 27), (4, 5), "pixels"))
     with pytest.raises(ValueError, match="tile 12x16 pixels"):
         PixelRecLoss(dims())(ctx)
+
+
+# --- colour_rec ------------------------------------------------------------------------------
+
+
+def test_mean_colours_of_windows_by_hand():
+    frame = torch.arange(16.0).view(1, 1, 4, 4)
+    assert mean_colours(frame, (2, 2), 1).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+    # Windows of two cells: of the corner ones, 3 x 3 pixels lie inside the frame.
+    corner = frame[0, 0, :3, :3].mean().item()
+    assert mean_colours(frame, (2, 2), 2)[0, 0, 0].item() == pytest.approx(corner)
+    # An even window on single pixels reaches one further right and down.
+    assert mean_colours(frame, (4, 4), 2)[0, :, 0].tolist()[:4] == [2.5, 3.5, 4.5, 5.0]
+    flat = torch.full((2, 3, 12, 16), 0.25)
+    assert torch.allclose(mean_colours(flat, (3, 4), 2), torch.full((2, 12, 3), 0.25))
+
+
+def test_colour_rec_does_not_see_a_pattern_finer_than_its_window():
+    rows, columns = torch.meshgrid(torch.arange(12), torch.arange(16), indexing="ij")
+    checks = ((rows + columns) % 2).float().expand(1, 1, 3, 12, 16)
+    decoder = fixed(torch.zeros(1, 12, 3), (3, 4), "colours")
+    ctx = context(random(1, 1, 2, 8), video=checks, decoder=decoder)
+    assert ColourRecLoss(dims())(ctx)[0].item() == 0.0
+    shifted = context(random(1, 1, 2, 8), video=checks + 0.5, decoder=decoder)
+    assert ColourRecLoss(dims())(shifted)[0].item() == pytest.approx((0.5 / 0.25) ** 2)
+
+
+def test_colour_rec_trains_and_explains():
+    slots = random(2, 3, 3, 8).requires_grad_()
+    decoder = MLPDecoder(dims(), ColourRecLoss(dims()).needs.decode, 16)
+    value, logs = ColourRecLoss(dims(), window=3)(
+        context(slots, video=torch.rand(2, 3, 3, 12, 16), decoder=decoder)
+    )
+    value.backward()
+    assert slots.grad.abs().max() > 0
+    assert logs["rec_r2"].item() < 1
+
+
+@pytest.mark.parametrize(
+    ("options", "answer"), [({"window": 0}, "window=2"), ({"std": 0}, "std=0.25")]
+)
+def test_colour_rec_refuses_numbers_that_mean_nothing(options, answer):
+    with pytest.raises(ConfigError, match=f"type losses.colour_rec.{answer}"):
+        ColourRecLoss(dims(), **options)
+
+
+def test_colour_rec_refuses_another_grid():
+    ctx = context(random(1, 1, 2, 8), decoder=fixed(random(1, 6, 3), (2, 3), "colours"))
+    with pytest.raises(ValueError, match=r"expects predictions of shape \(1, 12, 3\)"):
+        ColourRecLoss(dims())(ctx)

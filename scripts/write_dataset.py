@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--source", choices=sorted(SOURCES), default="moving_shapes")
     parser.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet")
-    parser.add_argument("--level", default="easy", help="easy or hard")
+    parser.add_argument("--level", default="easy", help="plain, easy or hard")
     parser.add_argument("--split", default="train", help="train, validation or test")
     parser.add_argument("--num-videos", type=int, default=20)
     parser.add_argument("--num-frames", type=int, default=12)

@@ -168,11 +168,14 @@ def test_export_refuses_what_it_cannot_use(
 
 
 def test_mixed_videos_come_from_each_source_in_turn() -> None:
-    easy, hard = MovingShapes(level="easy", num_videos=3), MovingShapes(level="hard", num_videos=5)
-    mixed = MixedVideos(sources=[easy, hard])
+    plain, hard = (
+        MovingShapes(level="plain", num_videos=3),
+        MovingShapes(level="hard", num_videos=5),
+    )
+    mixed = MixedVideos(sources=[plain, hard])
     assert len(mixed) == 6
     assert len({mixed.info(i).id for i in range(6)}) == 6
-    for index, source in ((2, easy), (3, hard)):
+    for index, source in ((2, plain), (3, hard)):
         clip = mixed.read(index, [4, 1])
         assert (clip.video == source.read(1, [4, 1]).video).all()
         assert clip.frames.tolist() == [4, 1]
@@ -209,7 +212,7 @@ def probe(backbone: TinyViT) -> float:
 
 
 def tokens_and_truth(backbone: TinyViT, split: str, num_videos: int) -> tuple[Tensor, Tensor]:
-    source = MovingShapes(level="easy", split=split, num_videos=num_videos)
+    source = MovingShapes(level="plain", split=split, num_videos=num_videos)
     raw = [source.read(i, [0, 6]) for i in range(num_videos)]
     video = torch.stack([torch.from_numpy(clip.video) for clip in raw]).movedim(-1, 2) / 255
     masks = torch.stack([torch.from_numpy(clip.labels) for clip in raw if clip.labels is not None])

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 KINDS = ("disk", "ellipse", "square", "bar", "triangle", "cross", "star")
-PALETTES = ("distinct", "shared", "grey")
+PALETTES = ("distinct", "tones", "shared", "grey")
+NUM_HUES = 3  # of which each object of palette "tones" takes one, so that some share it
 NUM_WAVES = 3  # sinusoids that make one texture
 
 
@@ -89,6 +90,20 @@ class Pose(NamedTuple):
     centre: np.ndarray  # (T, 2) x, y
     radius: np.ndarray  # (T,)
     angle: np.ndarray  # (T,)
+
+
+class _Tones(NamedTuple):
+    """Ranges a light and a dark tone are drawn from, in [0, 1]."""
+
+    light_saturation: tuple[float, float]
+    light_value: tuple[float, float]
+    dark_saturation: tuple[float, float]
+    dark_value: tuple[float, float]
+
+
+# Light against dark is a larger step than one object against another, or against the ground.
+_OBJECT = _Tones((0.6, 0.85), (0.85, 1.0), (0.9, 1.0), (0.25, 0.4))
+_GROUND = _Tones((0.05, 0.09), (0.7, 0.85), (0.13, 0.15), (0.4, 0.55))
 
 
 def pose(shape: Shape, times: np.ndarray) -> Pose:
@@ -212,11 +227,24 @@ def _sample_colours(
             second = _hsv(hue + rng.uniform(-0.06, 0.06), saturation, 0.3 * value)
             pairs.append((_hsv(hue, saturation, value), second))
         return pairs
+    if palette == "tones":
+        first = rng.random()
+        hues = first + (np.arange(NUM_HUES) + rng.uniform(-0.15, 0.15, NUM_HUES)) / NUM_HUES
+        ground = _tones(rng.random(), _GROUND, rng)
+        picks = (hues[int(rng.integers(NUM_HUES))] for _ in range(count))
+        return [ground, *(_tones(hue, _OBJECT, rng) for hue in picks)]
     if palette == "shared":  # every surface blends two of the same few colours
         colours = rng.random((count + 2, 3))
         picks = [rng.choice(count + 2, size=2, replace=False) for _ in range(count + 1)]
         return [(colours[a], colours[b]) for a, b in picks]
     return [(np.full(3, a), np.full(3, b)) for a, b in rng.random((count + 1, 2))]
+
+
+def _tones(hue: float, ranges: _Tones, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A light and a dark tone of one hue, in random order."""
+    light = _hsv(hue, rng.uniform(*ranges.light_saturation), rng.uniform(*ranges.light_value))
+    dark = _hsv(hue, rng.uniform(*ranges.dark_saturation), rng.uniform(*ranges.dark_value))
+    return (light, dark) if rng.random() < 0.5 else (dark, light)
 
 
 def _hsv(hue: float, saturation: float, value: float) -> np.ndarray:

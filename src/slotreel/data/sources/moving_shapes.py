@@ -21,13 +21,18 @@ from slotreel.types import RawClip, VideoInfo
 
 SPLITS = ("train", "validation", "test")
 LEVELS = {
-    "easy": SceneSettings(
+    "plain": SceneSettings(
         min_objects=2, max_objects=4, palette="distinct", texture=0.2, texture_frequency=4.0,
         min_radius=0.15, max_radius=0.24, speed=0.08, acceleration=0.5, rotation=0.15,
         scale_change=0.15, exit_probability=0.3, background_speed=0.0, lighting=0.0,
     ),
+    "easy": SceneSettings(
+        min_objects=2, max_objects=4, palette="tones", texture=1.0, texture_frequency=9.0,
+        min_radius=0.15, max_radius=0.24, speed=0.08, acceleration=0.5, rotation=0.15,
+        scale_change=0.15, exit_probability=0.3, background_speed=0.0, lighting=0.0,
+    ),
     "hard": SceneSettings(
-        min_objects=4, max_objects=8, palette="shared", texture=0.8, texture_frequency=5.0,
+        min_objects=3, max_objects=8, palette="shared", texture=0.8, texture_frequency=5.0,
         min_radius=0.08, max_radius=0.20, speed=0.06, acceleration=0.8, rotation=0.25,
         scale_change=0.35, exit_probability=0.5, background_speed=0.03, lighting=0.25,
     ),
@@ -40,12 +45,14 @@ class MovingShapes(VideoSource):
     """Endless generated video for object discovery.
 
     `level` sets every argument that is left at None; any argument given overrides its preset:
-    "easy" has 2 to 4 objects of distinct colours on a dull, still background; "hard" has 4 to 8,
-    drawn with the colours of a moving background under changing light. Lengths and speeds are
-    fractions of the frame side, so `image_size` changes the resolution and not the scene.
+    "plain" has 2 to 4 objects of distinct colours on a dull, still background, which k-means on
+    colours solves; "easy" has 2 to 4 objects whose patterns of light and dark defeat it, some of
+    the same hue, on a still pattern; "hard" has 3 to 8, drawn with the colours of a moving
+    background under changing light. Lengths and speeds are fractions of the frame side, so
+    `image_size` changes the resolution and not the scene.
 
     Args:
-        level: "easy" or "hard".
+        level: "plain", "easy" or "hard".
         num_videos: how many videos this source offers.
         num_frames: frames in each video.
         image_size: height and width, pixels.
@@ -54,8 +61,9 @@ class MovingShapes(VideoSource):
         antialias: blend object edges over one pixel; `labels` are hard in either case.
         min_objects: fewest objects in a video.
         max_objects: most objects in a video, also the length M of the hints.
-        palette: "distinct" (objects saturated and far apart in hue, background dull), "shared"
-            (objects and background blend pairs from the same few random colours) or "grey".
+        palette: "distinct" (objects saturated and far apart in hue, background dull), "tones" (a
+            light and a dark tone of one of three hues, background nearly grey), "shared" (objects
+            and background blend pairs from the same few random colours) or "grey".
         texture: contrast of the surface patterns, 0 (flat) to 1.
         texture_frequency: pattern cycles per frame side.
         min_radius: smallest circumscribed radius of an object, frame sides.

@@ -66,7 +66,7 @@ def test_a_typo_gets_the_nearest_names(arguments: list[str], message: str) -> No
 @pytest.mark.parametrize(
     ("typed", "answer"),
     [
-        (["backbone=small_cnn"], "losses=[pixel_rec"),
+        (["backbone=small_cnn", "losses=feature_rec"], "losses=[pixel_rec"),
         (["decoder=none"], "decoder=mlp"),
         (["clip_length=1"], "clip_length=2"),
         (["trainer.accumulate=2"], "trainer.accumulate=1"),

@@ -141,9 +141,9 @@ def test_resume_alone_restores_the_stored_configuration(undisturbed: Path) -> No
 def test_a_non_finite_loss_stops_before_the_update(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from slotreel.losses.feature_rec import FeatureRecLoss
+    from slotreel.losses.colour_rec import ColourRecLoss
 
-    original = FeatureRecLoss.__call__
+    original = ColourRecLoss.__call__
     calls = []
 
     def sick(self: Any, ctx: Any) -> Any:
@@ -151,12 +151,12 @@ def test_a_non_finite_loss_stops_before_the_update(
         calls.append(0)
         return (value * float("nan") if len(calls) == 4 else value), logs
 
-    monkeypatch.setattr(FeatureRecLoss, "__call__", sick)
+    monkeypatch.setattr(ColourRecLoss, "__call__", sick)
     run = tmp_path / "run"
     with pytest.raises(SystemExit):
         running.train(run, *FEW)
     said = capfd.readouterr().err
-    assert "step 3: loss term feature_rec is not finite" in said
+    assert "step 3: loss term colour_rec is not finite" in said
     assert checkpoint.steps_saved(run)[-1].name == "step_000000002.pt"
 
 
@@ -187,7 +187,7 @@ def test_bf16_runs_and_stays_near_fp32(undisturbed: Path, tmp_path: Path) -> Non
 
 def test_two_clips_are_overfitted(tmp_path: Path) -> None:
     run = running.train(
-        tmp_path / "run", "debug=overfit", "logger=none", "losses=feature_rec", "clip_length=2",
+        tmp_path / "run", "debug=overfit", "logger=none", "losses=colour_rec", "clip_length=2",
         "trainer.num_workers=0", "trainer.num_steps=300",
         "dataset.validation.moving_shapes.data.num_videos=1", tiny=False,
     )  # fmt: skip

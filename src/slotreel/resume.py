@@ -24,6 +24,7 @@ CHANGEABLE = (
     "trainer.save_every",
     "trainer.log_every",
     "trainer.keep",
+    "trainer.health_videos",
 )
 
 

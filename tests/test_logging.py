@@ -39,7 +39,7 @@ def test_the_keys_everything_logs_through(finished: Path) -> None:
     keys = set().union(*running.metrics(finished).values())
     promised = {
         "step", "clips_seen", "train/loss", "train/loss/colour_rec", "train/share/slot_contrast",
-        "train/lr/all", "train/grad_norm/grouper", "train/grad_norm/decoder", "train/rec_r2",
+        "train/lr/all", "train/grad_norm/grouper", "train/grad_norm/decoder", "train/colour_rec_r2",
         "train/contrast_top1", "train/contrast_chance", "train/predictor_shift", "perf/step_ms",
         "perf/data_ms", "perf/clips_s", "val/moving_shapes/discovery/fg_ari_video",
         "val/moving_shapes/discovery/mbo_video", "val/moving_shapes/discovery/mbo_video/skill",

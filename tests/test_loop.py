@@ -193,7 +193,7 @@ def test_two_clips_are_overfitted(tmp_path: Path) -> None:
     )  # fmt: skip
     rows = running.metrics(run)
     assert rows[300]["train/loss"] < 0.12 * rows[20]["train/loss"]
-    assert rows[300]["train/rec_r2"] > 0.75
+    assert rows[300]["train/colour_rec_r2"] > 0.75
 
 
 def golden_losses(directory: Path) -> Iterator[float]:

@@ -272,7 +272,7 @@ def test_colour_rec_trains_and_explains():
     )
     value.backward()
     assert slots.grad.abs().max() > 0
-    assert logs["rec_r2"].item() < 1
+    assert logs["colour_rec_r2"].item() < 1
 
 
 @pytest.mark.parametrize(

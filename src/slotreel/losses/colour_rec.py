@@ -19,13 +19,12 @@ class ColourRecLoss(Loss):
     A slot cannot know the phase of a pattern at every place, so on textured surfaces most of the
     error of ``pixel_rec`` cannot be explained by any slot. Their mean colour can.
 
-    Source: none. The low resolution of the target is that of SAVi (Kipf et al. 2022), taken
-    further.
+    Source: none.
 
-    Logs ``rec_r2``: 1 - error / variance of the mean colours about their mean per channel.
+    Logs ``colour_rec_r2``: 1 - error / variance of the mean colours about their mean per channel.
 
     Args:
-        dims: patch grid and image size at training.
+        dims: not used beyond the common signature.
         weight: of the term.
         window: side of the square around each patch that is averaged, in patches; 1 = the patch
             alone. What lies outside the frame does not count.
@@ -73,7 +72,7 @@ class ColourRecLoss(Loss):
                 f"colours), got {tuple(pred.shape)}; the decoder must work on the patch grid"
             )
         error = F.mse_loss(pred, target)
-        return error, {"rec_r2": explained(error, target)}
+        return error, {"colour_rec_r2": explained(error, target)}
 
 
 def mean_colours(frames: Tensor, grid: tuple[int, int], window: int) -> Tensor:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slotreel.decoders.mlp import MLPDecoder
+from slotreel.decoders.slot_mixer import SlotMixerDecoder
 from slotreel.decoders.spatial_broadcast import SpatialBroadcastDecoder
 from slotreel.errors import ConfigError
 from slotreel.layers.mixing import MixtureReadout
@@ -25,9 +26,14 @@ def broadcast(targets=None, **arguments):
     ).double()
 
 
+def slot_mixer(targets=BOTH):
+    return SlotMixerDecoder(dims(), targets, hidden_dim=16, position_std=1.0).double()
+
+
 DECODERS = {
     "mlp": mlp_decoder,
     "mlp with pixels": lambda: mlp_decoder(BOTH),
+    "slot mixer": slot_mixer,
     "broadcast pixels": broadcast,
     "broadcast patches": lambda: broadcast({"features": FEATURES}),
 }
@@ -92,7 +98,7 @@ def test_each_slots_own_prediction_mixes_to_the_whole():
 
 @pytest.mark.parametrize(
     ("option", "targets"),
-    [("mlp", BOTH), ("spatial_broadcast", {"pixels": PIXELS}),
+    [("mlp", BOTH), ("slot_mixer", BOTH), ("spatial_broadcast", {"pixels": PIXELS}),
      ("spatial_broadcast", {"features": FEATURES})],
 )  # fmt: skip
 def test_option_builds_with_its_yaml_and_trains_all_it_has(option, targets):

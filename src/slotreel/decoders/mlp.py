@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slotreel.errors import ConfigError
 from slotreel.interfaces import Decoder
+from slotreel.layers.channels import patch_channels
 from slotreel.layers.checks import at_least
 from slotreel.layers.mixing import MixtureReadout
 from slotreel.layers.mlp import mlp
@@ -57,9 +57,7 @@ class MLPDecoder(Decoder):
         self.first = nn.Linear(dims.slot, hidden_dim)
         nn.init.zeros_(self.first.bias)
         self.others = mlp([hidden_dim] * num_layers) if num_layers > 1 else nn.Identity()
-        self.readout = MixtureReadout(
-            hidden_dim, {name: _channels(name, target, dims) for name, target in targets.items()}
-        )
+        self.readout = MixtureReadout(hidden_dim, patch_channels("mlp", targets, dims))
 
     def forward(
         self,
@@ -81,21 +79,3 @@ class MLPDecoder(Decoder):
             x = F.relu_(self.others(x))
         pred, masks, own = self.readout.mix(x, per_slot)
         return DecoderOutput(pred, masks, grid, own)
-
-
-def _channels(name: str, target: Target, dims: Dims) -> int:
-    """Channels per patch of a target.
-
-    Raises:
-        ConfigError: the image does not divide into the grid's patches.
-    """
-    if target.per == "patch":
-        return target.width
-    (height, width), (h, w) = dims.image_size, dims.grid
-    if height % h or width % w:
-        raise ConfigError(
-            f"decoder=mlp predicts {name} as the pixels of each patch, but {height}x{width} pixels "
-            f"do not divide into {h}x{w} patches; type image_size=[{height // h * h},"
-            f"{width // w * w}] or decoder=spatial_broadcast"
-        )
-    return target.width * (height // h) * (width // w)

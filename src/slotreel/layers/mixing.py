@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slotreel.layers.channels import split_channels
 from slotreel.layers.precision import at_least_float32
 
 
@@ -47,12 +47,8 @@ class MixtureReadout(nn.Linear):
         own: dict[str, Tensor] | None = None
         if per_slot:
             each = F.linear(hidden, weight, bias)  # (B, N', K, total)
-            own = {name: x.transpose(1, 2) for name, x in self._split(each).items()}
+            own = {name: x.transpose(1, 2) for name, x in split_channels(each, self.widths).items()}
             mixed = (shares.to(each.dtype) @ each).squeeze(-2)
         else:
             mixed = F.linear((shares @ hidden).squeeze(-2), weight, bias)
-        return self._split(mixed), masks.transpose(1, 2), own
-
-    def _split(self, channels: Tensor) -> dict[str, Tensor]:
-        parts = torch.split(channels, list(self.widths.values()), dim=-1)
-        return dict(zip(self.widths, parts, strict=True))
+        return split_channels(mixed, self.widths), masks.transpose(1, 2), own

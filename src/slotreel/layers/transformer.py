@@ -64,22 +64,34 @@ class Attention(nn.Module):
         ).unbind(0)
         return key, value
 
+    def read(self, x: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """``attend`` without its logits; x of batch 1 is shared by the clips of the keys."""
+        query = self._query(x).expand(key.shape[0], -1, -1, -1)
+        mixed = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
+        return self.out(rearrange(mixed, "b h k d -> b k (h d)"))
+
     def attend(self, x: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-attention of a set (B, K, width): output (B, K, width), logits (B, heads, K, N)."""
-        weight, bias = self.qkv.weight, self.qkv.bias
-        width = weight.shape[1]
-        query = F.linear(x, weight[:width], bias[:width])
-        query = rearrange(query, "b k (h d) -> b h k d", h=self.num_heads)
-        logits = at_least_float32(query @ key.transpose(-1, -2)) * self.scale
+        logits = at_least_float32(self._query(x) @ key.transpose(-1, -2)) * self.scale
         mixed = logits.softmax(dim=-1).to(value.dtype) @ value
         return self.out(rearrange(mixed, "b h k d -> b k (h d)")), logits
 
+    def _query(self, x: Tensor) -> Tensor:
+        weight, bias = self.qkv.weight, self.qkv.bias
+        width = weight.shape[1]
+        query = F.linear(x, weight[:width], bias[:width])
+        return rearrange(query, "b k (h d) -> b h k d", h=self.num_heads)
+
 
 class TransformerBlock(nn.Module):
-    """Pre-norm self-attention and two-layer MLP with ReLU, both residual.
+    """Pre-norm attention and two-layer MLP with ReLU, both residual.
 
-    Source: Manasyan et al. 2025 (SlotContrast), predictor. Differs: logits are
-    divided by sqrt(d); the published program multiplies (``attention_scale="inverse"``).
+    Without memory the set attends to itself; with memory it reads the memory, which is taken as it
+    comes, not normalised, and its own elements do not see each other.
+
+    Source: Manasyan et al. 2025 (SlotContrast), predictor; with memory Zadaianchuk et al. 2023
+    (VideoSAUR), arXiv:2306.04829, allocator of the decoder. Differs: logits are
+    divided by sqrt(d); the published programs multiply (``attention_scale="inverse"``).
 
     Args:
         width: of the slots.
@@ -87,7 +99,7 @@ class TransformerBlock(nn.Module):
         hidden_dim: of the MLP.
         attention_scale: see ``Attention``.
 
-    Shapes: (B, K, width) -> (B, K, width).
+    Shapes: x (B, K, width) -> (B, K, width); memory (B, N, width), then x may have batch 1.
 
     Raises:
         ConfigError: heads that do not divide the width, an unknown scale.
@@ -107,7 +119,11 @@ class TransformerBlock(nn.Module):
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = mlp((width, hidden_dim, width), zero_bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """One round of exchange between slots."""
-        x = x + self.attention(self.norm_attention(x))
+    def forward(self, x: Tensor, memory: Tensor | None = None) -> Tensor:
+        """One round of exchange within the set, or of reading from memory."""
+        normed = self.norm_attention(x)
+        if memory is None:
+            x = x + self.attention(normed)
+        else:
+            x = x + self.attention.read(normed, *self.attention.memory(memory))
         return x + self.mlp(self.norm_mlp(x))

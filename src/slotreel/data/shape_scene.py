@@ -231,8 +231,8 @@ def _sample_colours(
         first = rng.random()
         hues = first + (np.arange(NUM_HUES) + rng.uniform(-0.15, 0.15, NUM_HUES)) / NUM_HUES
         ground = _tones(rng.random(), _GROUND, rng)
-        picks = (float(hues[rng.integers(NUM_HUES)]) for _ in range(count))
-        return [ground, *(_tones(hue, _OBJECT, rng) for hue in picks)]
+        drawn = (float(hues[rng.integers(NUM_HUES)]) for _ in range(count))
+        return [ground, *(_tones(hue, _OBJECT, rng) for hue in drawn)]
     if palette == "shared":  # every surface blends two of the same few colours
         colours = rng.random((count + 2, 3))
         picks = [rng.choice(count + 2, size=2, replace=False) for _ in range(count + 1)]

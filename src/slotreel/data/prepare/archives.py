@@ -54,6 +54,8 @@ def opened(archive: Path) -> Iterator[list[Member]]:
         yield _of_folder(archive)
     elif not archive.is_file():
         raise DataError(f"there is no archive or folder {archive}")
+    elif ".tfrecord" in name:
+        yield [Member(PurePosixPath(archive.name), archive.stat().st_size, partial(_read, archive))]
     elif name.endswith(".rar"):
         raise DataError(
             f"{archive} is a RAR archive, which Python cannot open: extract it (`unrar x "

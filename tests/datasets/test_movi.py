@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from slotreel import evaluation
 from slotreel.data import stills
-from slotreel.data.image_io import read_image, read_labels
+from slotreel.data.image_io import image_size, read_image, read_labels
 from slotreel.data.prepare.tfrecord import parse_example, records
 from slotreel.data.sources.folder import FolderVideos
 from slotreel.data.sources.movi import Movi
@@ -274,6 +274,20 @@ def test_damaged_instances_and_too_many_objects(
     file.unlink()
     with pytest.raises(DataError, match=r"lacks 1 of 4 videos, e\.g\. 7\.npz"):
         Movi(str(root))
+
+
+def test_sheet_shows_frames_with_boxes(
+    tmp_path: Path, published: Path, prepare: Prepare, script: Callable[[str], ModuleType]
+) -> None:
+    prepare(published)
+    out, show = tmp_path / "sheet.png", script("show_data")
+    assert show.main([str(out), "dataset=movi_c", f"paths.data={tmp_path}", "--videos", "2"]) == 0
+    assert min(image_size(out)) > 100
+    clip = Movi(str(tmp_path / "movi_c")).read(1, [0, 5])
+    drawn = (show.draw_hints(clip) != clip.video).any(-1)
+    assert not drawn[0, 0].any()  # no rectangle of the entries that are no object
+    assert drawn[0, 1, :].any()
+    assert not drawn[1, 1:4].any()  # the first object has left
 
 
 def test_it_trains_and_is_scored(tmp_path: Path, published: Path, prepare: Prepare) -> None:

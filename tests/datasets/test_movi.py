@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -177,6 +178,16 @@ def test_frames_only_and_a_single_shard(tmp_path: Path, published: Path, prepare
     assert "there is no folder" in prepare("--check", fails=True)
     said = prepare(published / TRAIN, "--split", "train")
     assert "2 videos / 12 frames, how many were published is not known; ids 7 to 12" in said
+
+
+def test_shards_in_an_archive(tmp_path: Path, published: Path, prepare: Prepare) -> None:
+    whole, cut = tmp_path / "movi.tar", tmp_path / "cut.tar.gz"
+    for path, mode in ((whole, "w"), (cut, "w:gz")):
+        with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+            tar.add(published, "1.0.0")
+    cut.write_bytes(cut.read_bytes()[:-3000])
+    assert "cut.tar.gz" in prepare(cut, fails=True)
+    assert "3 shards: 65 files written" in prepare(whole)
 
 
 def damaged(kind: str, folder: Path) -> Path:

@@ -27,6 +27,7 @@ setup(
         "av>=12",  # wheels carry FFmpeg: reads and writes video without system packages
         "rich>=13",
         "safetensors>=0.4",
+        "google-crc32c>=1.5",  # checksums of TFRecord files (MOVi); small, needs nothing
     ],
     extras_require={
         "dev": [

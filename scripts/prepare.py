@@ -5,9 +5,9 @@
     python scripts/prepare.py fbms59 --root data/fbms59 --download
     python scripts/prepare.py fbms59 --root data/fbms59 --check
 
-Give any number of archives (zip, tar) or folders they were extracted to; they are merged. Files
-already there are skipped, so an interrupted run is simply started again. At the end every split is
-opened and its counts are compared with the published ones. docs/datasets.md has the table.
+Give any number of archives (zip, tar, tfrecord) or folders that hold the files; they are merged.
+Files already there are skipped, so an interrupted run is simply started again. At the end every
+split is opened and its counts are compared with the published ones. docs/datasets.md has the table.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from slotreel.data.prepare.bring import Wish, bring, refuse
+from slotreel.data.prepare.bring import bring, refuse
 from slotreel.data.prepare.check import check, check_frames
 from slotreel.data.prepare.download import fetch
-from slotreel.data.prepare.recipe import Recipe
+from slotreel.data.prepare.recipe import Recipe, Wish
 from slotreel.data.prepare.recipes import RECIPES
 from slotreel.errors import UserError
 
@@ -30,8 +30,9 @@ def download(recipe: Recipe, root: Path, console: Console) -> list[Path]:
     """Archives of a data set in root/downloads, for all of which a URL must be known."""
     if not recipe.urls:
         raise UserError(
-            f"--download: {recipe.name} has no public address. {recipe.page}: {recipe.by_hand}; "
-            f"then type `python scripts/prepare.py {recipe.name} --root {root} ARCHIVE ...`"
+            f"--download: no address of an archive of {recipe.name} is known. {recipe.page}: "
+            f"{recipe.by_hand}; then type `python scripts/prepare.py {recipe.name} --root {root} "
+            "ARCHIVE ...`"
         )
     console.print(f"terms of use: see {recipe.page}", highlight=False, soft_wrap=True)
     return [fetch(url, root / "downloads", console) for url in recipe.urls]

@@ -47,6 +47,14 @@ LAYOUTS = {
         "{train,valid}/meta.json",
         (("train*/JPEGImages",), ("valid*/JPEGImages",)),
     ),
+    **{
+        f"movi_{variant}": Layout(
+            f"movi_{variant}-{{train,validation,test}}/{{JPEGImages/ID/00000.png,"
+            "Annotations/ID/00000.png,Instances/ID.npz}",
+            ((f"movi_{variant}-*/Instances",),),
+        )
+        for variant in "abcdef"
+    },
 }
 
 

@@ -43,7 +43,7 @@ def safe_path(name: str, archive: Path) -> PurePosixPath:
 
 @contextmanager
 def opened(archive: Path) -> Iterator[list[Member]]:
-    """Members of an archive, or files of a folder, in the order they are stored.
+    """Members of an archive, files of a folder, or one TFRecord file, in the order they are stored.
 
     Raises:
         DataError: there is no such file, it is damaged or of another kind, a member is a link or
@@ -67,10 +67,12 @@ def opened(archive: Path) -> Iterator[list[Member]]:
                 else:
                     members = _of_tar(stack.enter_context(tarfile.open(archive)), archive)
             yield members
+    elif ".tfrecord" in name:
+        yield [Member(PurePosixPath(archive.name), archive.stat().st_size, partial(_read, archive))]
     else:
         raise DataError(
-            f"{archive}: expected a .zip, {', '.join(TAR_SUFFIXES)} or a folder; extract it and "
-            "give the folder"
+            f"{archive}: expected a .zip, {', '.join(TAR_SUFFIXES)}, .tfrecord-* or a folder; "
+            "extract it and give the folder"
         )
 
 

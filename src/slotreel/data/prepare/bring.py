@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from slotreel.data.files import natural_key
-from slotreel.data.geometry import resize_frames
-from slotreel.data.image_io import image_size, read_image, write_image
 from slotreel.data.prepare.archives import named, opened
-from slotreel.data.prepare.recipe import Item, Recipe
+from slotreel.data.prepare.recipe import Item, Recipe, Wish
+from slotreel.data.prepare.shards import unpack_shards
+from slotreel.data.prepare.write import write, write_list
 from slotreel.errors import ConfigError, DataError, UserError, nearest
-
-
-class Wish(NamedTuple):
-    """What to take of an archive."""
-
-    split: str | None = None  # None = all
-    limit: int | None = None  # first videos of each split
-    frames_only: bool = False
-    side: int | None = None  # shorter side of frames and masks, pixels
 
 
 def refuse(recipe: Recipe, wish: Wish) -> None:
@@ -85,7 +72,9 @@ def bring(
             recipe.conflict(root, every)
         lists = [item for item in every if item.kind == "list"]
         for item in sorted(lists, key=lambda item: item.convert is None):  # its own form wins
-            _write_list(item, root)
+            write_list(item, root)
+        if recipe.unpack is not None:
+            return _bring_shards(recipe, root, every, wish, console)
         wanted = _wanted(recipe, root, every, wish)
         written = 0
         for archive, items in zip(archives, found, strict=True):
@@ -98,11 +87,22 @@ def bring(
             ]
             shown = track(chosen, archive.name, console=console, disable=not console.is_terminal)
             with named(archive):
-                count = sum(_write(item, root, wish.side) for item in shown)
+                count = sum(write(item, root, wish.side) for item in shown)
             console.print(f"{archive}: {count} files written", highlight=False, soft_wrap=True)
             written += count
     if wanted is not None and recipe.cut_lists is not None:
         recipe.cut_lists(root)
+    return written
+
+
+def _bring_shards(
+    recipe: Recipe, root: Path, items: Sequence[Item], wish: Wish, console: Console
+) -> int:
+    shards = [item for item in items if item.kind == "shard"]
+    if not shards:
+        raise DataError(f"these archives hold no {recipe.keeps[0].pattern}; see {recipe.page}")
+    written = unpack_shards(recipe, shards, root, wish, console)
+    console.print(f"{len(shards)} shards: {written} files written", highlight=False)
     return written
 
 
@@ -128,54 +128,3 @@ def _wanted(recipe: Recipe, root: Path, items: Sequence[Item], wish: Wish) -> se
             "or below --root; give the archive with the lists too, or leave --split and --limit out"
         )
     return wanted
-
-
-def _write_list(item: Item, root: Path) -> None:
-    with item.open() as source:
-        content = source.read()
-    target = root / item.target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".part-{target.name}")
-    temporary.write_bytes(item.convert(content) if item.convert else content)
-    os.replace(temporary, target)
-
-
-def _write(item: Item, root: Path, side: int | None) -> bool:
-    """Write a frame or mask under its name once complete; False if it is there already."""
-    target = root / item.target
-    if target.suffix == ".dat":  # a definition file among the masks: no picture
-        side = None
-    if target.is_file() and _is_done(target, item, side):
-        return False
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".part-{target.name}")
-    with item.open() as source, temporary.open("wb") as sink:
-        shutil.copyfileobj(source, sink)
-    if side is not None:
-        _shrink(temporary, side, item.kind == "mask")
-    os.replace(temporary, target)
-    return True
-
-
-def _is_done(target: Path, item: Item, side: int | None) -> bool:
-    if side is None:
-        return target.stat().st_size == item.size
-    try:
-        return min(image_size(target)) <= side
-    except DataError:
-        return False
-
-
-def _shrink(path: Path, side: int, mask: bool) -> None:
-    """Scale a picture to a shorter side, unless it is that small; masks keep ids and palette."""
-    height, width = image_size(path)
-    scale = side / min(height, width)
-    if scale >= 1:
-        return
-    size = (round(height * scale), round(width * scale))
-    if mask:
-        with Image.open(path) as image:
-            small = image.resize(size[::-1], Image.Resampling.NEAREST)
-        small.save(path)
-    else:
-        write_image(path, resize_frames(read_image(path)[None], size, "bilinear", True)[0])

@@ -38,9 +38,10 @@ def check(
             infos = [source.info(i) for i in range(len(source))]
             label = f"{recipe.name} {name}{suffix}"
             found = (len(infos), sum(info.num_frames for info in infos))
-            verdict = _verdict(part, found, recipe.note)
+            verdict = _verdict(part, root, found, recipe.note)
+            facts = f"; {recipe.facts(source)}" if recipe.facts else ""
             console.print(
-                f"{label}: {found[0]} videos / {found[1]} frames, {verdict}",
+                f"{label}: {found[0]} videos / {found[1]} frames, {verdict}{facts}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -66,15 +67,20 @@ def check_frames(recipe: Recipe, root: Path, console: Console) -> None:
         )
 
 
-def _verdict(part: Split, found: tuple[int, int], note: str) -> str:
+def _verdict(part: Split, root: Path, found: tuple[int, int], note: str) -> str:
+    published = part.published
+    if part.counted is not None and (counted := part.counted(root)) is not None:
+        published = ((counted, None),)
+    if not published:
+        return "how many were published is not known"
+
     def agrees(videos: int, frames: int | None) -> bool:
         return found[0] == videos and frames in (None, found[1])
 
-    if any(agrees(*published) for published in part.published):
+    if any(agrees(*edition) for edition in published):
         return "complete"
     counts = " or ".join(
-        str(videos) if frames is None else f"{videos} / {frames}"
-        for videos, frames in part.published
+        str(videos) if frames is None else f"{videos} / {frames}" for videos, frames in published
     )
     return f"PARTIAL, published: {counts}" + (f"; {note}" if note else "")
 

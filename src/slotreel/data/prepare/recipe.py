@@ -5,13 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 from slotreel.data.prepare.archives import Member
 from slotreel.data.stills import StillVideos
 
 IMAGE = r"[^/]+\.(?i:jpg|jpeg|png|bmp)"  # name of a picture, in the patterns of ``Keep``
-Kind = Literal["list", "frame", "mask"]
+Kind = Literal["list", "frame", "mask", "shard"]  # a shard holds frames and masks of many videos
+
+
+class Wish(NamedTuple):
+    """What to take of an archive."""
+
+    split: str | None = None  # None = all
+    limit: int | None = None  # first videos of each split
+    frames_only: bool = False
+    side: int | None = None  # shorter side of frames and masks, pixels
 
 
 class Keep(NamedTuple):
@@ -19,7 +28,7 @@ class Keep(NamedTuple):
 
     kind: Kind
     pattern: str  # regular expression of the path from some folder on
-    video: str = ""  # which video it belongs to, made of the pattern's groups
+    video: str = ""  # which video it belongs to (of shards: which split), of the pattern's groups
     target: str = "{path}"  # where it goes; {path} is all that the pattern matched
     convert: Callable[[bytes], bytes] | None = None  # of lists in another form
 
@@ -44,6 +53,7 @@ class Split(NamedTuple):
     folder: str = ""  # or: what the names of its videos begin with, as a folder
     place: str = ""  # where its files are, if not in that folder
     borrows: str = ""  # the folder whose masks serve it too
+    counted: Callable[[Path], int | None] | None = None  # videos published, as files on disk tell
 
     def videos(self, root: Path, there: Sequence[str]) -> list[str]:
         """Its videos in order: those listed, or those ``there`` that lie in its folder."""
@@ -72,6 +82,9 @@ class Recipe(NamedTuple):
     cut_lists: Callable[[Path], None] | None = None  # leave in the lists only what is on disk
     conflict: Callable[[Path, Sequence[Item]], None] | None = None  # raises DataError
     note: str = ""  # said of a partial copy
+    unpack: Callable[[bytes, str, str], Sequence[Item]] | None = None  # record, split, place: video
+    announced: Callable[[Path, str], int | None] | None = None  # records of a shard, if known
+    facts: Callable[[Any], str] | None = None  # what else to print of a source
 
     def item(self, member: Member) -> Item | None:
         """Where a member of an archive belongs; None if it is not needed."""

@@ -30,6 +30,8 @@ def extra(group: str, option: str) -> list[str]:
             typed += ["backbone.weights=null"]
     if group == "projector" and option == "identity":
         typed += ["slot_dim=48"]
+    if group == "losses" and option == "videosaur":
+        typed += ["backbone=tiny_vit", "backbone.weights=null"]
     if group == "losses" and option == "slot_contrast":
         typed += ["decoder=none"]
     if group == "decoder":

@@ -27,6 +27,7 @@ setup(
         "av>=12",  # wheels carry FFmpeg: reads and writes video without system packages
         "rich>=13",
         "safetensors>=0.4",
+        "pycocotools>=2.0.8",  # fills COCO polygons as published; needs numpy alone
     ],
     extras_require={
         "dev": [

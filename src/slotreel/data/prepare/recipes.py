@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slotreel.data.prepare import davis, fbms59, jhmdb, segtrack_v2, vip, ytvos
+from slotreel.data.prepare import coco, davis, fbms59, jhmdb, segtrack_v2, vip, ytvis, ytvos
 
 RECIPES = {
     recipe.name: recipe
@@ -13,5 +13,7 @@ RECIPES = {
         jhmdb.RECIPE,
         vip.RECIPE,
         ytvos.RECIPE,
+        *ytvis.RECIPES,
+        coco.RECIPE,
     )
 }

@@ -28,6 +28,7 @@ setup(
         "rich>=13",
         "safetensors>=0.4",
         "google-crc32c>=1.5",  # checksums of TFRecord files (MOVi); small, needs nothing
+        "pycocotools>=2.0.8",  # fills COCO polygons as published; needs numpy alone
     ],
     extras_require={
         "dev": [

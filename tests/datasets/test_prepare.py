@@ -201,7 +201,7 @@ def test_jhmdb(tmp_path: Path, prepare: Prepare) -> None:
     assert len(Jhmdb(str(tmp_path / "root"), "test")) == 1
     with pytest.raises(DataError, match="name no train"):
         Jhmdb(str(tmp_path / "root"), "train")
-    assert "joints of jhmdb are in pixels" in prepare(
+    assert "the truth of jhmdb is in pixels" in prepare(
         "jhmdb", *archives, "--resize", "9", fails=True
     )
     assert "without its truth" in prepare("jhmdb", *archives, "--frames-only", fails=True)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from slotreel.data.files import find_videos, visible
 from slotreel.errors import DataError
 
+_VIS = "train/JPEGImages/ID/00000.jpg, train/instances.json (or train/train.json, train.json)"
 _FRAMES = "JPEGImages/480p/SEQ/00000.jpg, Annotations/480p/SEQ/00000.png"
 
 
@@ -42,6 +43,10 @@ LAYOUTS = {
         "Images/ID/*.jpg, Annotations/Category_ids/ID/*.png, lists/{train,val}_videos.txt",
         (("Images", "Annotations/Category_ids"),),
     ),
+    "ytvis2021": Layout(_VIS, (("train/JPEGImages", "train/instances.json"),)),
+    "ytvis2019": Layout(
+        _VIS, (("train/JPEGImages", "train/instances.json"), ("train/train.json",), ("train.json",))
+    ),
     "ytvos": Layout(
         "{train,valid}/JPEGImages/ID/00000.jpg, {train,valid}/Annotations/ID/00000.png, "
         "{train,valid}/meta.json",
@@ -55,6 +60,10 @@ LAYOUTS = {
         )
         for variant in "abcdef"
     },
+    "coco": Layout(
+        "{train2017,val2017}/000000000139.jpg, annotations/instances_{train2017,val2017}.json",
+        (("annotations/instances_*.json",), ("train2017",), ("val2017",)),
+    ),
 }
 
 

@@ -22,7 +22,7 @@ def refuse(recipe: Recipe, wish: Wish) -> None:
 
     Raises:
         ConfigError: a number is below 1, or there is no such split.
-        UserError: joints cannot be left out, nor do they scale with the frames.
+        UserError: the truth cannot be left out, or does not scale with the frames.
     """
     if wish.split is not None and wish.split not in recipe.splits:
         raise ConfigError(f"--split {wish.split}: {nearest(wish.split, recipe.splits)}")
@@ -33,8 +33,8 @@ def refuse(recipe: Recipe, wish: Wish) -> None:
         raise UserError(f"--frames-only: {recipe.name} cannot be read without its truth")
     if wish.side is not None and not recipe.resizable:
         raise UserError(
-            f"--resize: joints of {recipe.name} are in pixels of the original frames; leave it out "
-            "and scale while reading, dataset.transform=[{_target_: "
+            f"--resize: the truth of {recipe.name} is in pixels of the original frames; leave it "
+            "out and scale while reading, dataset.transform=[{_target_: "
             "slotreel.data.transforms.ResizeShortSide, size: 240}]"
         )
 

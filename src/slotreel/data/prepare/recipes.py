@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slotreel.data.prepare import davis, fbms59, jhmdb, movi, segtrack_v2, vip, ytvos
+from slotreel.data.prepare import coco, davis, fbms59, jhmdb, movi, segtrack_v2, vip, ytvis, ytvos
 
 RECIPES = {
     recipe.name: recipe
@@ -14,5 +14,7 @@ RECIPES = {
         vip.RECIPE,
         ytvos.RECIPE,
         *movi.RECIPES,
+        *ytvis.RECIPES,
+        coco.RECIPE,
     )
 }

@@ -157,6 +157,7 @@ def build_run(
         transforms=[make(step)() for step in data.transform],
         num_views=objective.views,
         seed=cfg.seed,
+        starts=cfg.clip_starts,
     )
     augmentations = [make(step)() for step in data.augment]
     validations = build_validations(cfg)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slotreel.data.geometry import nearest_resize
+from slotreel.data.geometry import nearest_resize, resize_pixels
 from slotreel.errors import ConfigError
 from slotreel.interfaces import Objective
 from slotreel.types import Prediction
@@ -58,13 +58,7 @@ def model_input(
     pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
     video = pixels.permute(0, 3, 1, 2).float() / 255  # (n, 3, H, W)
     if video.shape[-2:] != size:
-        smooth = interpolation != "nearest"
-        video = F.interpolate(
-            video,
-            size,
-            mode=interpolation if smooth else "nearest-exact",
-            antialias=antialias and smooth,
-        )
+        video = resize_pixels(video, size, interpolation, antialias)
     return video.clamp_(0, 1)
 
 

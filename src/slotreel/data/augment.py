@@ -12,7 +12,12 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from slotreel.data.geometry import refuse_mirrored_points
+from slotreel.data.geometry import (
+    parse_interpolation,
+    parse_size,
+    refuse_mirrored_points,
+    resize_pixels,
+)
 from slotreel.errors import ConfigError
 from slotreel.noise import seed_of
 from slotreel.types import Batch
@@ -73,15 +78,8 @@ class HorizontalFlip(Augmentation):
 
     def __call__(self, batch: Batch, generators: Sequence[Generator]) -> Batch:
         """Mirror some clips of a batch."""
-        frame = batch.views[0].shape[-2:]
         refuse_mirrored_points(batch.hints, "dataset.augment")
-        for name, hint in batch.hints.items():
-            known = name in ("boxes", "keypoints")
-            if not known and hint.ndim > 3 and hint.shape[2:4] == frame:
-                raise ConfigError(
-                    f"dataset.augment: HorizontalFlip cannot move the hint {name!r} of shape "
-                    f"{tuple(hint.shape)}; leave it out"
-                )
+        _refuse_pictures(batch, "HorizontalFlip", known=("boxes", "keypoints"))
         draws = torch.stack([torch.rand((), generator=g) for g in generators])
         chosen = (draws < self.p).to(batch.views[0].device)
 
@@ -101,6 +99,61 @@ class HorizontalFlip(Augmentation):
             teacher_view=None if batch.teacher_view is None else mirror(batch.teacher_view),
             hints=hints,
         )
+
+
+class Resize(Augmentation):
+    """Scale frames to ``size``, after the transfer and without rounding to whole grey levels.
+
+    Labels keep their own size, boxes are fractions of the frame; values are cut to [0, 1], which
+    bicubic interpolation leaves. Cheaper than ``transforms.Resize`` where frames are enlarged: what
+    the loader sends stays small.
+
+    Args:
+        size: one number or (H, W), pixels.
+        interpolation: nearest, bilinear or bicubic.
+        antialias: low-pass before shrinking.
+
+    Raises:
+        ConfigError: an argument is outside its range.
+    """
+
+    def __init__(
+        self,
+        size: int | tuple[int, int],
+        interpolation: str = "bilinear",
+        antialias: bool = True,
+    ) -> None:
+        self.size, self.antialias = parse_size(size), antialias
+        self.interpolation = parse_interpolation(interpolation)
+
+    def __call__(self, batch: Batch, generators: Sequence[Generator]) -> Batch:
+        """Scale all views of a batch, and its teacher view if there is one."""
+        _refuse_pictures(batch, "Resize", known=("boxes",))
+
+        def scale(video: Tensor) -> Tensor:
+            if video.shape[-2:] == self.size:
+                return video
+            frames = resize_pixels(
+                video.flatten(0, 1), self.size, self.interpolation, self.antialias
+            )
+            return frames.clamp(0, 1).unflatten(0, video.shape[:2])
+
+        return batch._replace(
+            views=tuple(scale(view) for view in batch.views),
+            teacher_view=None if batch.teacher_view is None else scale(batch.teacher_view),
+        )
+
+
+def _refuse_pictures(batch: Batch, what: str, known: tuple[str, ...]) -> None:
+    """Stop where a hint lies in the pixels of the frames and ``what`` would not move it."""
+    frame = batch.views[0].shape[-2:]
+    for name, hint in batch.hints.items():
+        picture = hint.ndim > 3 and hint.shape[2:4] == frame
+        if name not in known and (picture or name == "keypoints"):
+            raise ConfigError(
+                f"dataset.augment: {what} cannot move the hint {name!r} of shape "
+                f"{tuple(hint.shape)}; leave it out"
+            )
 
 
 class ColorJitter(Augmentation):

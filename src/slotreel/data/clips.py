@@ -10,12 +10,13 @@ import torch
 from torch.utils.data import Dataset
 
 from slotreel.data.sampler import SampleKey
-from slotreel.errors import ConfigError, DataError
+from slotreel.errors import ConfigError, DataError, nearest
 from slotreel.interfaces import Transform, VideoSource
 from slotreel.noise import seed_of
 from slotreel.types import RawClip, Sample
 
 log = logging.getLogger(__name__)
+STARTS = ("any", "tiled")
 
 
 class TrainingClips(Dataset[Sample]):
@@ -31,6 +32,8 @@ class TrainingClips(Dataset[Sample]):
         transforms: applied in order; each view has random numbers of its own.
         num_views: transformed copies of the same frames; labels and hints are those of view 0.
         seed: another seed is another training set.
+        starts: clips begin at ``any`` frame, or at multiples of the frames they span (``tiled``),
+            as in SlotContrast and VideoSAUR, whose data are cut into pieces that do not overlap.
 
     Attributes:
         videos: numbers of the videos that are long enough; clip i is cut from ``videos[i]``.
@@ -49,7 +52,10 @@ class TrainingClips(Dataset[Sample]):
         transforms: Sequence[Transform] = (),
         num_views: int = 1,
         seed: int = 0,
+        starts: str = "any",
     ) -> None:
+        if starts not in STARTS:
+            raise ConfigError(f"clip_starts={starts}: {nearest(starts, STARTS)}")
         for name, value in (
             ("clip_length", clip_length),
             ("frame_stride", frame_stride),
@@ -59,7 +65,7 @@ class TrainingClips(Dataset[Sample]):
                 raise ConfigError(f"{name}={value}: expected 1 or more")
         self.source, self.transforms = source, tuple(transforms)
         self.clip_length, self.frame_stride = clip_length, frame_stride
-        self.num_views, self.seed = num_views, seed
+        self.num_views, self.seed, self.starts = num_views, seed, starts
         self.span = (clip_length - 1) * frame_stride + 1
         self.videos, self.num_frames = self._long_enough()
 
@@ -96,7 +102,7 @@ class TrainingClips(Dataset[Sample]):
         """
         video = self.videos[key.index]
         rng = np.random.default_rng(seed_of(self.seed, "clip", key.epoch, key.index))
-        start = int(rng.integers(self.num_frames[key.index] - self.span + 1))
+        start = self._start(self.num_frames[key.index], rng)
         frames = range(start, start + self.span, self.frame_stride)
         raw = self.source.read(video, frames)
         views = [self._view(raw, key, number) for number in range(self.num_views)]
@@ -111,6 +117,12 @@ class TrainingClips(Dataset[Sample]):
                 for name, value in views[0].hints.items()
             },
         )
+
+    def _start(self, num_frames: int, rng: np.random.Generator) -> int:
+        """First frame of a clip from a video of so many frames."""
+        if self.starts == "tiled":
+            return int(rng.integers(num_frames // self.span)) * self.span
+        return int(rng.integers(num_frames - self.span + 1))
 
     def _view(self, raw: RawClip, key: SampleKey, number: int) -> RawClip:
         rng = np.random.default_rng(seed_of(self.seed, "view", key.epoch, key.index, number))

@@ -55,11 +55,16 @@ def resize_frames(
     ``antialias`` has no meaning for nearest and is not looked at there.
     """
     pixels = torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2)
+    return resize_pixels(pixels, size, interpolation, antialias).permute(0, 2, 3, 1).numpy()
+
+
+def resize_pixels(
+    pixels: torch.Tensor, size: tuple[int, int], interpolation: str, antialias: bool
+) -> torch.Tensor:
+    """Pictures (n, 3, H, W) -> (n, 3, *size), of the same type; bicubic may overshoot if float."""
     if interpolation == "nearest":
-        pixels = F.interpolate(pixels, size, mode="nearest-exact")
-    else:
-        pixels = F.interpolate(pixels, size, mode=interpolation, antialias=antialias)
-    return pixels.permute(0, 2, 3, 1).numpy()
+        return F.interpolate(pixels, size, mode="nearest-exact")
+    return F.interpolate(pixels, size, mode=interpolation, antialias=antialias)
 
 
 def nearest_resize(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -22,7 +22,7 @@ from slotreel.data.geometry import (
     refuse_mirrored_points,
     refuse_pictures,
 )
-from slotreel.errors import ConfigError, DataError
+from slotreel.errors import ConfigError, DataError, nearest
 from slotreel.types import RawClip
 
 _PLAIN = "bilinear"  # of windows, which are not scaled
@@ -63,20 +63,30 @@ class ResizeShortSide:
         size: shorter side, pixels.
         interpolation: nearest, bilinear or bicubic, for pixels; labels always take the nearest.
         antialias: low-pass before shrinking.
+        long_side: rounded to the ``nearest`` pixel, or ``down`` (SlotContrast, VideoSAUR).
 
     Raises:
         ConfigError: an argument is outside its range.
     """
 
-    def __init__(self, size: int, interpolation: str = "bilinear", antialias: bool = True) -> None:
+    def __init__(
+        self,
+        size: int,
+        interpolation: str = "bilinear",
+        antialias: bool = True,
+        long_side: str = "nearest",
+    ) -> None:
+        if long_side not in ("nearest", "down"):
+            raise ConfigError(f"long_side={long_side}: {nearest(long_side, ('nearest', 'down'))}")
         self.size, self.antialias = parse_size(size)[0], antialias
-        self.interpolation = parse_interpolation(interpolation)
+        self.interpolation, self.down = parse_interpolation(interpolation), long_side == "down"
 
     def __call__(self, clip: RawClip, rng: np.random.Generator) -> RawClip:
         """Scale a clip."""
         H, W = clip.video.shape[1:3]
-        scale = self.size / min(H, W)
-        size = (self.size, round(W * scale)) if H <= W else (round(H * scale), self.size)
+        long = max(H, W) * self.size / min(H, W)
+        long = math.floor(long) if self.down else round(long)
+        size = (self.size, long) if H <= W else (long, self.size)
         return cut_and_scale(
             clip, None, size, self.interpolation, self.antialias, "ResizeShortSide"
         )

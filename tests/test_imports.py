@@ -29,7 +29,8 @@ ALLOWED = {
     "results": BASE | {"data", "files", "protocols"},
     "baselines": BASE | {"baselines", "streaming"},
     "model": BASE,
-    "objective": BASE | {"model"},
+    "ema": {"errors"},
+    "objective": BASE | {"model", "ema"},
     "runtime": {"errors"},
     "training": BASE | {"training", "runtime", "protocols", "data", "files", "__init__"},
 }

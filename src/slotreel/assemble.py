@@ -15,8 +15,9 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 from torch import nn
 
+from slotreel.ema import matching
 from slotreel.errors import ConfigError
-from slotreel.interfaces import Backbone, Loss, Objective, Part
+from slotreel.interfaces import Backbone, Grouper, Loss, Objective, Part
 from slotreel.model import SlotVideoModel
 from slotreel.noise import Noise, seed_of
 from slotreel.runtime.distributed import World, gather_with_gradient
@@ -80,14 +81,16 @@ def _slot_parts(cfg: DictConfig) -> tuple[SlotVideoModel, dict[str, Loss]]:
         clip_length=cfg.clip_length,
         key_width=backbone.key_width,
     )
-    grouper = make(cfg.grouper)(dims=dims)
+    grouper: Grouper = make(cfg.grouper)(dims=dims)
     dims = dims._replace(num_queries=grouper.num_queries, num_slots=grouper.num_slots)
     tokenizer = _tokenizer(cfg, dims)
     if tokenizer is not None:
         dims = dims._replace(vocab=tokenizer.vocab)
     losses = _losses(cfg, dims)
     needs = {name: loss.needs for name, loss in losses.items()}
-    _check(cfg, needs, backbone, has_tokenizer=tokenizer is not None)
+    _check(cfg, needs, has_tokenizer=tokenizer is not None)
+    _check_targets(cfg, needs, backbone)
+    _check_levels(needs, grouper)
     targets = {name: target for need in needs.values() for name, target in need.decode.items()}
     heads = {name: spec for need in needs.values() for name, spec in need.heads.items()}
     model = SlotVideoModel(
@@ -140,18 +143,36 @@ def _set_aside(part: nn.Module, names: set[str]) -> None:
         parameters[name].requires_grad_(False)
 
 
-def _check(
-    cfg: DictConfig, needs: Mapping[str, Needs], backbone: Backbone, has_tokenizer: bool
-) -> None:
+def _check_targets(cfg: DictConfig, needs: Mapping[str, Needs], backbone: Backbone) -> None:
+    """Refuse features as targets where they can be made easy to meet."""
+    names = [f"backbone.{name}" for name in backbone.state_dict()]
+    teacher_stays = matching(names, cfg.model.get("ema_keeps") or []) == set(names)
+    for name, need in needs.items():
+        if not need.frozen_target or backbone.frozen or (need.teacher and teacher_stays):
+            continue
+        others = [n for n in needs if n != name]
+        keep = ", or model.ema_keeps=[backbone.*]" if need.teacher else ""
+        raise ConfigError(
+            f"losses.{name} compares with features of a backbone that is being trained, so it "
+            f"can be met by collapsing them. Type backbone=patches (or another frozen one){keep}, "
+            f"or losses=[{','.join(dict.fromkeys(['pixel_rec', *others]))}]"
+        )
+
+
+def _check_levels(needs: Mapping[str, Needs], grouper: Grouper) -> None:
+    """Refuse losses on levels that the grouper does not have."""
+    for name, need in needs.items():
+        if not need.levels <= grouper.levels:
+            has = ", ".join(sorted(grouper.levels)) or "none"
+            raise ConfigError(
+                f"losses.{name} needs slots of the levels {', '.join(sorted(need.levels))}, but "
+                f"{type(grouper).__name__} has {has}; type grouper=smtc"
+            )
+
+
+def _check(cfg: DictConfig, needs: Mapping[str, Needs], has_tokenizer: bool) -> None:
     """Refuse, before the first batch, what cannot work; say what to type instead."""
     for name, need in needs.items():
-        if need.frozen_target and not backbone.frozen:
-            others = [n for n in needs if n != name]
-            raise ConfigError(
-                f"losses.{name} compares with features of a backbone that is being trained, so it "
-                "can be met by collapsing them. Type backbone=patches (or another frozen one), or "
-                f"losses=[{','.join(dict.fromkeys(['pixel_rec', *others]))}]"
-            )
         if need.min_frames > cfg.clip_length:
             raise ConfigError(
                 f"losses.{name} compares frames: it needs clip_length >= {need.min_frames}, but "

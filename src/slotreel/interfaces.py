@@ -95,11 +95,13 @@ class Grouper(Part):
         num_queries: Q.
         num_slots: K.
         causal: whether frame t depends on frames <= t only; others are refused by ``stream``.
+        levels: names of the levels its output reports.
     """
 
     num_queries: int
     num_slots: int
     causal: bool = True
+    levels: frozenset[str] = frozenset()
 
     @abstractmethod
     def prepare(self, tokens: Tensor, features: FrameFeatures, carry: State) -> tuple[State, State]:
@@ -187,6 +189,7 @@ class StepContext(NamedTuple):
     tokens: TokenizerOutput | None
     progress: Progress
     gather: Gather
+    teacher_heads: nn.ModuleDict | None = None  # those of the teacher; None without one
 
 
 class Loss(ABC):

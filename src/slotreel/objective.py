@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from slotreel.ema import follow, kept_names
 from slotreel.errors import ConfigError
 from slotreel.interfaces import Loss, Objective, Part, StepContext, Stream, TokenizerOutput
 from slotreel.model import ScanState, SlotVideoModel
@@ -38,6 +39,8 @@ class SlotObjective(Objective):
         noise: root of every draw; ranks slice it.
         masks: which masks are scored and drawn; ``auto`` = the decoder's if there is one.
         ema: momentum of an averaged copy of the model, updated after each step; null keeps none.
+        ema_keeps: globs of the copy's tensors that stay as they were at the start, e.g.
+            ``backbone.*``: then a teacher's features may be targets of a trained backbone.
         evaluate_ema: score and predict with the averaged copy.
     """
 
@@ -49,6 +52,7 @@ class SlotObjective(Objective):
         noise: Noise,
         masks: MaskSource = "auto",
         ema: float | None = None,
+        ema_keeps: Sequence[str] = (),
         evaluate_ema: bool = False,
     ) -> None:
         super().__init__()
@@ -58,8 +62,10 @@ class SlotObjective(Objective):
         self.momentum, self.evaluate_ema = ema, evaluate_ema
         self.views = max((loss.needs.views for loss in losses.values()), default=1)
         self.ema = None if ema is None else copy.deepcopy(model).requires_grad_(False).eval()
-        if evaluate_ema and ema is None:
-            raise ConfigError("model.evaluate_ema=true needs an EMA copy; type model.ema=0.999")
+        asked = {"model.evaluate_ema=true": evaluate_ema, "model.ema_keeps": len(ema_keeps) > 0}
+        for option in (option for option, on in asked.items() if on and ema is None):
+            raise ConfigError(f"{option} needs an EMA copy; type model.ema=0.999")
+        self.kept = kept_names(model, ema_keeps)
         if self.ema is None and any(loss.needs.teacher for loss in losses.values()):
             raise ConfigError("a loss needs an EMA teacher; type model.ema=0.996")
 
@@ -88,6 +94,7 @@ class SlotObjective(Objective):
             tokens=self._tokenize(batch, progress, noise),
             progress=progress,
             gather=self.gather,
+            teacher_heads=None if self.ema is None else self.ema.heads,
         )
         terms, shares, logs = {}, {}, _predictor_shift(student[0])
         for name, loss in self.losses.items():
@@ -156,17 +163,10 @@ class SlotObjective(Objective):
             for step, trainable in part.phases()
         ]
 
-    @torch.no_grad()
     def after_step(self, progress: Progress) -> None:
         """Move the EMA copy towards the student."""
-        if self.ema is None or self.momentum is None:
-            return
-        averaged, current = self.ema.state_dict(), self.model.state_dict()
-        for name, value in current.items():
-            if value.is_floating_point():
-                averaged[name].lerp_(value, 1 - self.momentum)
-            else:
-                averaged[name].copy_(value)
+        if self.ema is not None and self.momentum is not None:
+            follow(self.ema, self.model, self.momentum, self.kept)
 
 
 class SlotStream(Stream):

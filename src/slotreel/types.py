@@ -154,7 +154,11 @@ class ModelOutput(NamedTuple):
     levels: dict[str, Level]
 
     def level(self, name: str) -> Tensor:
-        """Slots (B, T, K', D) of a level; ``auto`` is ``semantic`` where it exists, else all slots.
+        """Slots (B, T, K', D) of a level, see ``grouping``."""
+        return self.grouping(name).slots
+
+    def grouping(self, name: str) -> Level:
+        """A level by name; ``auto`` is ``semantic`` where it exists, else all slots.
 
         Raises:
             KeyError: if a named level does not exist, with the names that do.
@@ -162,11 +166,11 @@ class ModelOutput(NamedTuple):
         if name == "auto":
             name = "semantic" if "semantic" in self.levels else "slots"
         if name == "slots":
-            return self.slots
+            return Level(self.slots, self.masks)
         if name not in self.levels:
             known = ", ".join(["auto", "slots", *self.levels])
             raise KeyError(f"level={name} does not exist for this grouper; choose one of: {known}")
-        return self.levels[name].slots
+        return self.levels[name]
 
 
 class DecoderOutput(NamedTuple):
@@ -207,7 +211,8 @@ class Needs(NamedTuple):
     teacher: bool = False
     tokenizer: bool = False
     min_frames: int = 1
-    frozen_target: bool = False  # the loss compares with backbone features, which must not move
+    frozen_target: bool = False  # compares with backbone features (the teacher's, if it needs one)
+    levels: frozenset[str] = frozenset()  # levels of grouping the grouper must report
     batch_wide: bool = False  # the loss relates clips of a batch, so accumulation changes it
 
 

@@ -32,6 +32,8 @@ def extra(group: str, option: str) -> list[str]:
         typed += ["slot_dim=48"]
     if group == "losses" and option == "videosaur":
         typed += ["backbone=tiny_vit", "backbone.weights=null"]
+    if group == "losses" and option in ("semantic_transport", "instance_consistency", "smtc"):
+        typed += ["grouper=two_level", "model.ema=0.9"]
     if group == "losses" and option == "slot_contrast":
         typed += ["decoder=none"]
     if group == "decoder":
@@ -83,6 +85,7 @@ def test_shapes_and_masks(objective: SlotObjective, cfg: DictConfig) -> None:
     batch = batch_of(objective, cfg)
     with torch.no_grad():
         out = objective.model(batch.views[0], {}, objective.noise)
+    assert out.levels.keys() == objective.model.grouper.levels
     h, w = out.features.grid
     k = objective.model.grouper.num_slots
     assert out.features.tokens.shape[:3] == (CLIPS, FRAMES, h * w)

@@ -36,6 +36,8 @@ class CrossAttention(Grouper):
         ConfigError: no layer, heads that do not divide the slot width, an unknown scale.
     """
 
+    levels = frozenset({"attention"})
+
     def __init__(
         self,
         dims: Dims,

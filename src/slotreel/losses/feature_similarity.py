@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from slotreel.errors import ConfigError
 from slotreel.interfaces import Loss, StepContext
-from slotreel.layers.checks import one_of, positive
+from slotreel.layers.checks import positive
+from slotreel.layers.compared import Compared, compared, compares_keys
 from slotreel.layers.precision import at_least_float32, full_precision
-from slotreel.types import Dims, FrameFeatures, Needs, Target
-
-Compared = Literal["auto", "keys", "tokens"]
+from slotreel.types import Dims, Needs, Target
 
 
 class FeatureSimilarityLoss(Loss):
@@ -67,19 +64,12 @@ class FeatureSimilarityLoss(Loss):
     ) -> None:
         super().__init__(weight)
         positive("losses.feature_similarity.temperature", temperature, 0.075)
-        one_of("losses.feature_similarity.features", features, get_args(Compared))
         if not -1 <= threshold < 1:
             raise ConfigError(
                 "expected losses.feature_similarity.threshold as a cosine from -1 to below 1, got "
                 f"{threshold}; type losses.feature_similarity.threshold=0"
             )
-        if features == "keys" and dims.key_width is None:
-            raise ConfigError(
-                "losses.feature_similarity compares keys, and this backbone has none; type "
-                "backbone=tiny_vit or backbone=dino_vitb8, or compare its tokens: "
-                "losses.feature_similarity.features=tokens"
-            )
-        self.use_keys = features != "tokens" and dims.key_width is not None
+        self.use_keys = compares_keys("feature_similarity", features, dims)
         self.temperature, self.threshold, self.level = temperature, threshold, level
         self.patches = dims.grid[0] * dims.grid[1]
 
@@ -96,8 +86,8 @@ class FeatureSimilarityLoss(Loss):
     def __call__(self, ctx: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of views[0]."""
         student = ctx.student[0]
-        compared = self._compared(student.features)
-        clips, frames, patches = compared.shape[:3]
+        shown = compared(student.features, self.use_keys)
+        clips, frames, patches = shown.shape[:3]
         if frames < 2:
             raise ValueError(
                 "feature_similarity compares frames: expected T >= 2, got T = 1; type clip_length=2"
@@ -113,19 +103,13 @@ class FeatureSimilarityLoss(Loss):
             )
         logits = pred.unflatten(0, (clips, frames)).unbind(1)
         losses, floors = [], []
-        later = _unit(compared[:, 0])
+        later = _unit(shown[:, 0])
         for t in range(frames - 1):
-            earlier, later = later, _unit(compared[:, t + 1])
+            earlier, later = later, _unit(shown[:, t + 1])
             target = similarity_target(earlier, later, self.temperature, self.threshold)
             losses.append(_cross_entropy(logits[t], target))
             floors.append(torch.special.entr(target).sum(-1).mean())
         return torch.stack(losses).mean(), {"similarity_floor": torch.stack(floors).mean()}
-
-    def _compared(self, features: FrameFeatures) -> Tensor:
-        if not self.use_keys:
-            return features.tokens.detach()
-        assert features.keys is not None, "build asks the backbone for what losses need"
-        return features.keys.detach()
 
 
 @torch.no_grad()

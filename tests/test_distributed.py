@@ -40,8 +40,9 @@ def last(directory: Path) -> dict[str, torch.Tensor]:
     [
         ("losses=ss_contrastive", "initializer=gaussian", "optim=sgd"),
         ("losses=[feature_rec,token]", "tokenizer=toy", "optim=two_groups"),
+        ("losses=smtc", "grouper=two_level", "model.ema=0.9", "optim=sgd"),
     ],
-    ids=["gathered-contrast-and-noise", "phases"],
+    ids=["gathered-contrast-and-noise", "phases", "teacher-and-counted-instances"],
 )
 def test_two_processes_equal_one(tmp_path: Path, options: tuple[str, ...]) -> None:
     one = running.train(tmp_path / "one", *STEPS, *options)

@@ -13,6 +13,15 @@ from slotreel.types import Batch, Progress
 from tests import running
 
 SIZE, CLIPS, FRAMES = 32, 3, 3
+TAUGHT = ["grouper=two_level", "model.ema=0.9"]
+LOSSES_WANT = {
+    "videosaur": ["backbone=tiny_vit", "backbone.weights=null"],
+    "slot_contrast": ["decoder=none"],
+    "my_loss": ["losses=[feature_rec,my_loss]"],
+    "semantic_transport": TAUGHT,
+    "instance_consistency": TAUGHT,
+    "smtc": TAUGHT,
+}
 
 
 def extra(group: str, option: str) -> list[str]:
@@ -30,17 +39,11 @@ def extra(group: str, option: str) -> list[str]:
             typed += ["backbone.weights=null"]
     if group == "projector" and option == "identity":
         typed += ["slot_dim=48"]
-    if group == "losses" and option == "videosaur":
-        typed += ["backbone=tiny_vit", "backbone.weights=null"]
-    if group == "losses" and option in ("semantic_transport", "instance_consistency", "smtc"):
-        typed += ["grouper=two_level", "model.ema=0.9"]
-    if group == "losses" and option == "slot_contrast":
-        typed += ["decoder=none"]
+    if group == "losses":
+        typed += LOSSES_WANT.get(option, [])
     if group == "decoder":
         losses = {"none": "slot_contrast", "spatial_broadcast": "pixel_rec"}
         typed += [f"losses={losses.get(option, 'ss_contrastive')}"]
-    elif group == "losses" and option == "my_loss":
-        typed += ["losses=[feature_rec,my_loss]"]
     typed += ["decoder.hidden_dim=16"] if "decoder=none" not in typed and group != "decoder" else []
     return typed
 

@@ -19,20 +19,14 @@ The plain ways (`plain_metrics.py`), on the CPU unless said otherwise:
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import os
-import platform
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
+from benchmarking import Case, add_options, report
 from plain_metrics import (
     NUM_CLASSES,
     VOID,
@@ -52,14 +46,6 @@ from slotreel.metrics.functional import contingency
 from slotreel.metrics.pairs import matched_scores, pair_scores, proposal_scores
 
 TOLERANCE = 1e-6
-
-
-class Case(NamedTuple):
-    """One comparison."""
-
-    name: str
-    parts: int  # frames or batches that a run handles
-    ways: Mapping[str, Callable[[], np.ndarray | None]]  # slotreel first; None = nothing to compare
 
 
 def stacked(scores: Callable[[], tuple[np.ndarray, np.ndarray]], first: int) -> np.ndarray:
@@ -134,55 +120,6 @@ def slot_case(options: argparse.Namespace) -> Case:
     return Case(f"ARI and mBO, frames and videos, ms per batch ({shape})", 1, ways)
 
 
-def difference(own: np.ndarray, other: np.ndarray) -> float:
-    """Largest difference; NaN equals NaN and is infinitely far from a number."""
-    apart = np.where(np.isnan(own) & np.isnan(other), 0.0, np.abs(own - other))
-    return float(np.nan_to_num(apart, nan=np.inf).max())
-
-
-def measure(case: Case, repeats: int) -> tuple[list[dict[str, Any]], float]:
-    """Run all ways in turn.
-
-    Returns:
-        A row per way, and the largest difference between slotreel's values and another way's.
-    """
-    values = [x for work in case.ways.values() if (x := work()) is not None]  # also warms up
-    apart = max(difference(values[0], x) for x in values[1:])
-    times = np.empty((repeats, len(case.ways)))
-    for row in times:
-        for i, work in enumerate(case.ways.values()):
-            begin = time.perf_counter()
-            work()
-            row[i] = time.perf_counter() - begin
-    times *= 1000 / case.parts
-    rows = []
-    for name, own in zip(case.ways, times.T, strict=True):
-        low, median, high = np.quantile(own, (0.25, 0.5, 0.75)).tolist()
-        ratio = float(np.median(own / times[:, 0]))
-        rows.append(
-            {"case": case.name, "way": name, "ms": median, "q25": low, "q75": high, "ratio": ratio}
-        )
-    return rows, apart
-
-
-def describe_machine(device: str) -> dict[str, Any]:
-    """What the numbers belong to."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [x for x in info.read_text().splitlines() if x.startswith("model name")]
-        cpu = lines[0].split(":")[1].strip() if lines else cpu
-    return {
-        "date": datetime.date.today().isoformat(),
-        "cpu": f"{cpu}, {os.cpu_count()} cores, 1 used",
-        "load": os.getloadavg()[0],
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-    }
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -194,30 +131,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--clips", type=int, nargs=4, default=(8, 24, 224, 224), metavar=("B", "T", "H", "W")
     )
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--device", default="cpu", help="where slotreel and one-hot run")
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    add_options(parser, repeats=15)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    machine = describe_machine(options.device)
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    rows: list[dict[str, Any]] = []
-    apart = 0.0
-    for case in [*jf_cases(options), slot_case(options)]:
-        found, distance = measure(case, options.repeats)
-        rows += found
-        apart = max(apart, distance)
-        print(f"\n{case.name}: largest difference {distance:.1e}")
-        for row in found:
-            print("  {way:18} {ms:10.3f}  ({q25:.3f} - {q75:.3f})  x {ratio:.2f}".format(**row))
-    if options.json:
-        result = {"machine": machine, "repeats": options.repeats, "rows": rows}
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-    if not apart <= TOLERANCE:
-        print(f"values differ by {apart:.1e}, more than {TOLERANCE:.0e}", file=sys.stderr)
-        return 1
-    return 0
+    cases = [*jf_cases(options), slot_case(options)]
+    return report(cases, options, TOLERANCE, {"opencv": cv2.__version__})
 
 
 if __name__ == "__main__":

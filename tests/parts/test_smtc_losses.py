@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from slotreel.errors import ConfigError
-from slotreel.layers.transport import sinkhorn
+from slotreel.layers.transport import carry, gibbs_kernel
 from slotreel.losses.instance_consistency import InstanceConsistencyLoss, consistency_sums
 from slotreel.losses.semantic_transport import SemanticTransportLoss
 from slotreel.losses.slot_divergence import SlotDivergenceLoss, slot_divergence
@@ -58,6 +58,13 @@ def seen(student, teacher=None, heads=None, teacher_heads=None, gather=lambda x:
     return ctx._replace(
         student=(student,), teacher=teacher, heads=modules[0], teacher_heads=modules[1]
     )
+
+
+def sinkhorn(cost, rows, columns, *, epsilon=0.05, num_iters=3, log_domain=False):
+    """The plan itself: what it makes of unit vectors."""
+    kernel = gibbs_kernel(cost, epsilon, log_domain)
+    one = torch.eye(cost.shape[-1], dtype=cost.dtype)
+    return carry(one, kernel, rows, columns, num_iters=num_iters, log_domain=log_domain)
 
 
 def gradient_norm(value, x):
@@ -142,9 +149,8 @@ def test_divergence_works_with_any_grouper_and_level():
 
 @pytest.mark.parametrize("log_domain", [False, True])
 def test_plans_worked_examples(log_domain):
-    options = {"epsilon": 0.05, "num_iters": 3, "log_domain": log_domain}
     rows, columns = (mass / mass.sum() for mass in tensor([1, 1.4], [1.4, 1.4]))
-    plan = sinkhorn(tensor([0.4, 1.8], [0.2, 0.4]), rows, columns, **options)
+    plan = sinkhorn(tensor([0.4, 1.8], [0.2, 0.4]), rows, columns, log_domain=log_domain)
     torch.testing.assert_close(plan, tensor([0.369113, 0], [0.130887, 0.5]), atol=6e-7, rtol=0)
     assert plan[0, 1].item() == pytest.approx(5.3e-11, rel=0.02)
     torch.testing.assert_close(plan.sum(0), torch.full((2,), 0.5).double())
@@ -153,7 +159,8 @@ def test_plans_worked_examples(log_domain):
         mass / mass.sum(-1, keepdim=True)
         for mass in (drawn("l_mu1", 2, 5, uniform=True), drawn("l_mu2", 2, 5, uniform=True))
     )
-    plan = sinkhorn(drawn("l_cost", 2, 5, 5, uniform=True), rows, columns, **options)
+    cost = drawn("l_cost", 2, 5, 5, uniform=True)
+    plan = sinkhorn(cost, rows, columns, log_domain=log_domain)
     first = torch.tensor([0.109277, 0.000069, 0.004898, 0.284359, 0.005762])
     torch.testing.assert_close(plan[0, 0], first, **NEAR)
 
@@ -202,7 +209,7 @@ def test_transport_of_seeded_tensors(log_domain):
     assert gradient_norm(value, logits) == pytest.approx(0.128485, abs=1e-5)
 
 
-def by_pairs(logits, others, features, epsilon=0.05):
+def by_pairs(logits, others, features):
     """The formula as written: a loop over pairs and the (S, N, N) product."""
     f, losses = unit(features), []
     student, teacher = logits.softmax(2), others.softmax(2)
@@ -212,7 +219,7 @@ def by_pairs(logits, others, features, epsilon=0.05):
                 masses = [f[:, k].abs().sum(-1) for k in (i, j)]
                 masses = [mass / mass.sum(-1, keepdim=True) for mass in masses]
                 cost = 1 - f[:, i] @ f[:, j].mT
-                plan = sinkhorn(cost, *masses, epsilon=epsilon, num_iters=3)
+                plan = sinkhorn(cost, *masses)
                 entropy = -(teacher[:, j, :, None] * (student[:, i, ..., None] + 1e-8).log()).sum(1)
                 losses.append((plan * entropy).sum((1, 2)).mean())
     return torch.stack(losses).mean()

@@ -6,46 +6,52 @@ import torch
 from torch import Tensor
 
 
+def gibbs_kernel(cost: Tensor, epsilon: float, log_domain: bool = False) -> Tensor:
+    """exp(-cost / epsilon), or its logarithm. The kernel of the way back is its transpose."""
+    return cost / -epsilon if log_domain else (cost / -epsilon).exp_()
+
+
 @torch.no_grad()
-def sinkhorn(
-    cost: Tensor,
+def carry(
+    values: Tensor,
+    kernel: Tensor,
     rows: Tensor,
     columns: Tensor,
     *,
-    epsilon: float,
     num_iters: int,
     log_domain: bool = False,
 ) -> Tensor:
-    """A transport plan by Sinkhorn's scaling, starting from columns scaled by 1.
+    """Values of the columns, brought to the rows by a transport plan: plan @ values.
 
-    Each round scales rows, then columns, so that column sums are exact and row sums approximate.
+    The plan is diag(u) kernel diag(v) by Sinkhorn's scaling, starting from v = 1. Each round finds
+    u, then v, so that column sums of the plan are exact and row sums approximate.
 
-    Source: Cuturi 2013, arXiv:1306.0895: kernel exp(-cost / epsilon), plan diag(u) kernel diag(v).
-    Differs: ``log_domain`` keeps logarithms of u and v, which cannot underflow, at two
-    exponentials per entry and round.
+    Source: Cuturi 2013, arXiv:1306.0895. Differs: plan and values are multiplied from the right, so
+    that the plan is not formed; ``log_domain`` keeps logarithms of u and v, which cannot
+    underflow, at two exponentials per entry and round, and does form it.
 
     Args:
-        cost: (..., N, M).
+        values: (..., M, S).
+        kernel: (..., N, M) of ``gibbs_kernel`` with the same ``log_domain``.
         rows: (..., N) mass of each row, not negative.
         columns: (..., M) mass of each column, of the same total.
-        epsilon: strength of the entropy, in units of the cost.
         num_iters: rounds, at least one.
         log_domain: work with logarithms.
 
     Returns:
-        (..., N, M), without gradient.
+        (..., N, S), without gradient.
     """
     if log_domain:
-        kernel = cost / -epsilon
-        log_rows, log_columns = rows.log(), columns.log()
-        v = torch.zeros_like(columns)
+        log_rows, log_columns = rows[..., None].log(), columns[..., None, :].log()
+        v = torch.zeros_like(log_columns)
         for _ in range(num_iters):
-            u = log_rows - (kernel + v[..., None, :]).logsumexp(dim=-1)
-            v = log_columns - (kernel + u[..., None]).logsumexp(dim=-2)
-        return kernel.add_(u[..., None]).add_(v[..., None, :]).exp_()
-    kernel = (cost / -epsilon).exp_()
-    v = torch.ones_like(columns)[..., None]
+            u = log_rows - (kernel + v).logsumexp(dim=-1, keepdim=True)
+            v = log_columns - (kernel + u).logsumexp(dim=-2, keepdim=True)
+        return (kernel + u).add_(v).exp_() @ values
+    # A row times a matrix is several times faster than a matrix times a column in torch.
+    rows, columns = rows[..., None, :], columns[..., None, :]
+    v = torch.ones_like(columns)
     for _ in range(num_iters):
-        u = rows[..., None] / (kernel @ v)
-        v = columns[..., None] / (kernel.mT @ u)
-    return kernel.mul_(u).mul_(v.mT)
+        u = rows / (v @ kernel.mT)
+        v = columns / (u @ kernel)
+    return u.mT * (kernel @ (v.mT * values))

@@ -11,7 +11,7 @@ from slotreel.interfaces import Loss, StepContext
 from slotreel.layers.checks import at_least, positive
 from slotreel.layers.compared import Compared, compared, compares_keys
 from slotreel.layers.precision import at_least_float32, full_precision
-from slotreel.layers.transport import sinkhorn
+from slotreel.layers.transport import carry, gibbs_kernel
 from slotreel.types import Dims, Needs
 
 EPS = 1e-8  # added to probabilities inside the logarithm, published
@@ -36,8 +36,8 @@ class SemanticTransportLoss(Loss):
     serves both directions; frames whose features are all zero weigh their tokens alike;
     ``log_domain`` and ``features`` are ours.
 
-    Cost: B T (T-1) / 2 matrices of N x N floats at a time, three of them, freed before the
-    backward pass, which keeps (B, T, K, N).
+    Cost: two times B T (T-1) / 2 matrices of N x N floats, freed before the backward pass, which
+    keeps (B, T, K, N).
 
     Args:
         dims: whether the backbone has keys.
@@ -95,12 +95,18 @@ class SemanticTransportLoss(Loss):
         if masks.shape[1] < 2:
             raise ValueError("semantic_transport compares frames: expected T >= 2, got T = 1")
         with full_precision(masks):
-            target = self.transported(
+            value = self.value(
+                at_least_float32(masks),
                 at_least_float32(ctx.teacher.grouping(self.level).masks),
                 at_least_float32(compared(ctx.teacher.features, self.use_keys)),
             )
-            pairs = masks.shape[0] * masks.shape[1] * (masks.shape[1] - 1)
-            return -(target * (at_least_float32(masks) + EPS).log()).sum() / pairs, {}
+        return value, {}
+
+    def value(self, masks: Tensor, teacher: Tensor, features: Tensor) -> Tensor:
+        """Cross-entropy of masks (B, T, K, N) with the teacher's, matched by its features."""
+        target = self.transported(teacher, features)
+        pairs = masks.shape[0] * masks.shape[1] * (masks.shape[1] - 1)
+        return -(target * (masks + EPS).log()).sum() / pairs
 
     @torch.no_grad()
     def transported(self, masks: Tensor, features: Tensor) -> Tensor:
@@ -120,15 +126,15 @@ class SemanticTransportLoss(Loss):
         mass = mass / mass.sum(dim=-1, keepdim=True)
         early, late = torch.triu_indices(frames, frames, offset=1, device=masks.device)
         cost = 1 - unit[:, early] @ unit[:, late].mT  # (B, pairs, N, N)
+        kernel = gibbs_kernel(cost, self.epsilon, self.log_domain)
         carried = masks.new_zeros(len(masks), frames, *masks.shape[1:])  # to frame i from frame j
-        for i, j, matrix in ((early, late, cost), (late, early, cost.mT)):
-            plan = sinkhorn(
-                matrix,
+        for i, j, way in ((early, late, kernel), (late, early, kernel.mT)):
+            carried[:, i, j] = carry(
+                masks[:, j].mT,
+                way,
                 mass[:, i],
                 mass[:, j],
-                epsilon=self.epsilon,
                 num_iters=self.num_iters,
                 log_domain=self.log_domain,
-            )
-            carried[:, i, j] = torch.einsum("bpnm,bpkm->bpkn", plan, masks[:, j])
+            ).mT
         return carried.sum(dim=2)

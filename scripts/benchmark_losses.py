@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Time the losses of SMTC, forward and backward, beside their formulas as they read.
 
-    python scripts/benchmark_losses.py [--repeats 9] [--device cuda] [--json FILE]
+    python scripts/benchmark_losses.py [--repeats 9] [--clock cpu] [--device cuda] [--json FILE]
 
 All ways of a case run in turn in one process, repeat after repeat, on one thread. Values and
 gradients must agree to 1e-5, else the exit status is 1. Each line gives the median and the
@@ -11,6 +11,7 @@ The plain ways (`plain_losses.py`):
   pair by pair         a loop over pairs of frames; each with a (B, S, N, N) product that the
                        backward pass keeps
   solver per problem   a loop over pairs of frames; SciPy's assignment for each semantic slot
+  problem by problem   a loop over clips, pairs of frames and semantic slots
 """
 
 from __future__ import annotations
@@ -25,7 +26,12 @@ import scipy
 import torch
 import torch.nn.functional as F
 from benchmarking import Case, add_options, report
-from plain_losses import pair_loop_transport, solver_consistency, solver_per_problem
+from plain_losses import (
+    pair_loop_transport,
+    single_consistency,
+    solver_consistency,
+    solver_per_problem,
+)
 from torch import Tensor
 
 from slotreel.layers.assignment import best_assignment
@@ -38,9 +44,9 @@ Term = Callable[[Tensor], Tensor]
 
 
 def with_gradient(term: Term, x: Tensor) -> np.ndarray:
-    """Value and gradient of a term in one array; the latter per clip, slot and token, so to speak.
+    """Value and gradient of a term in one array.
 
-    It is scaled by its number of entries, or its differences would be small however wrong it is.
+    The gradient is scaled by its number of entries: else it would be small, however wrong.
     """
     leaf = x.detach().requires_grad_()
     value = term(leaf)
@@ -54,8 +60,13 @@ def solved(solve: Callable[[Tensor], Tensor], score: Tensor) -> np.ndarray:
     return solve(score).cpu().numpy()
 
 
+def term_case(name: str, x: Tensor, terms: dict[str, Term]) -> Case:
+    """Forms of one term on the same input."""
+    return Case(name, 1, {way: partial(with_gradient, term, x) for way, term in terms.items()})
+
+
 def cases(options: argparse.Namespace) -> list[Case]:
-    """Each term, the two together, and assignments alone."""
+    """Each term, and assignments alone."""
     b, t, s, p, n, d = options.shape
     torch.manual_seed(0)
     draw = partial(torch.randn, device=options.device)
@@ -75,36 +86,23 @@ def cases(options: argparse.Namespace) -> list[Case]:
         top, bottom = consistency_sums(F.normalize(x, dim=-1), others, *flags, margin=0.5)
         return top / bottom
 
-    def plain_consistency(x: Tensor) -> Tensor:
-        return solver_consistency(F.normalize(x, dim=-1), others, *flags)
-
-    def both(first: Term, second: Term) -> np.ndarray:
-        return np.concatenate([with_gradient(first, logits), with_gradient(second, objects)])
+    def plain_consistency(form: Callable[..., Tensor], x: Tensor) -> Tensor:
+        return form(F.normalize(x, dim=-1), others, *flags)
 
     shape = f"B={b} T={t} S={s} P={p} N={n} width {d}"
     found = [
-        Case(
+        term_case(
             f"semantic_transport, ms ({shape})",
-            1,
-            {
-                "slotreel": partial(with_gradient, ours_transport, logits),
-                "pair by pair": partial(with_gradient, plain_transport, logits),
-            },
+            logits,
+            {"slotreel": ours_transport, "pair by pair": plain_transport},
         ),
-        Case(
+        term_case(
             f"instance_consistency, ms ({shape})",
-            1,
+            objects,
             {
-                "slotreel": partial(with_gradient, ours_consistency, objects),
-                "solver per problem": partial(with_gradient, plain_consistency, objects),
-            },
-        ),
-        Case(
-            f"both, ms ({shape})",
-            1,
-            {
-                "slotreel": partial(both, ours_transport, ours_consistency),
-                "plain": partial(both, plain_transport, plain_consistency),
+                "slotreel": ours_consistency,
+                "solver per problem": partial(plain_consistency, solver_consistency),
+                "problem by problem": partial(plain_consistency, single_consistency),
             },
         ),
     ]

@@ -65,3 +65,23 @@ def solver_consistency(
         total = total + (valid[:, i] * (repelled - attracted)).sum()
         count = count + (valid[:, i] + 1e-10).sum()
     return total / count
+
+
+def single_consistency(
+    objects: Tensor, teacher: Tensor, valid: Tensor, teacher_valid: Tensor
+) -> Tensor:
+    """Instance consistency with a loop over everything: clips, pairs of frames, semantic slots.
+
+    Arguments as for ``solver_consistency``.
+    """
+    clips, frames, slots, size = objects.shape[:4]
+    terms, count = [], 0.0
+    for b, i, j, s in itertools.product(range(clips), range(frames), range(frames), range(slots)):
+        cosine = objects[b, i, s] @ teacher[b, j, s].T
+        _, match = linear_sum_assignment(cosine.detach().cpu().numpy(), maximize=True)
+        column = torch.from_numpy(match).to(cosine.device)
+        own = cosine.gather(1, column[:, None])[:, 0]
+        repelled = ((cosine - 0.5).relu().sum(dim=1) - (own - 0.5).relu()) / (size - 1)
+        terms.append((valid[b, i, s] * (repelled - teacher_valid[b, j, s, column] * own)).sum())
+        count += float((valid[b, i, s] + 1e-10).sum())
+    return torch.stack(terms).sum() / count

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from slotreel.errors import ConfigError
-from slotreel.layers.transport import carry, gibbs_kernel
+from slotreel.layers.transport import carry
 from slotreel.losses.instance_consistency import InstanceConsistencyLoss, consistency_sums
 from slotreel.losses.semantic_transport import SemanticTransportLoss
 from slotreel.losses.slot_divergence import SlotDivergenceLoss, slot_divergence
@@ -62,7 +62,7 @@ def seen(student, teacher=None, heads=None, teacher_heads=None, gather=lambda x:
 
 def sinkhorn(cost, rows, columns, *, epsilon=0.05, num_iters=3, log_domain=False):
     """The plan itself: what it makes of unit vectors."""
-    kernel = gibbs_kernel(cost, epsilon, log_domain)
+    kernel = cost / -epsilon if log_domain else (cost / -epsilon).exp()
     one = torch.eye(cost.shape[-1], dtype=cost.dtype)
     return carry(one, kernel, rows, columns, num_iters=num_iters, log_domain=log_domain)
 

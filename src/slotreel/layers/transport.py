@@ -6,11 +6,6 @@ import torch
 from torch import Tensor
 
 
-def gibbs_kernel(cost: Tensor, epsilon: float, log_domain: bool = False) -> Tensor:
-    """exp(-cost / epsilon), or its logarithm. The kernel of the way back is its transpose."""
-    return cost / -epsilon if log_domain else (cost / -epsilon).exp_()
-
-
 @torch.no_grad()
 def carry(
     values: Tensor,
@@ -32,7 +27,8 @@ def carry(
 
     Args:
         values: (..., M, S).
-        kernel: (..., N, M) of ``gibbs_kernel`` with the same ``log_domain``.
+        kernel: (..., N, M), exp(-cost / epsilon), or its logarithm if ``log_domain``; a constant
+            added to the cost changes nothing, and the way back has the transpose.
         rows: (..., N) mass of each row, not negative.
         columns: (..., M) mass of each column, of the same total.
         num_iters: rounds, at least one.

@@ -11,11 +11,11 @@ from slotreel.interfaces import Loss, StepContext
 from slotreel.layers.checks import at_least, positive
 from slotreel.layers.compared import Compared, compared, compares_keys
 from slotreel.layers.precision import at_least_float32, full_precision
-from slotreel.layers.transport import carry, gibbs_kernel
+from slotreel.layers.transport import carry
 from slotreel.types import Dims, Needs
 
 EPS = 1e-8  # added to probabilities inside the logarithm, published
-SMALLEST_PLAIN = 0.025  # costs reach 2, and exp(-2 / 0.025) = 2e-35 is near the end of float32
+SMALLEST_PLAIN = 0.025  # exp(cosine / 0.025) goes from 4e-18 to 2e17: its squares are still float32
 
 
 class SemanticTransportLoss(Loss):
@@ -36,8 +36,8 @@ class SemanticTransportLoss(Loss):
     serves both directions; frames whose features are all zero weigh their tokens alike;
     ``log_domain`` and ``features`` are ours.
 
-    Cost: two times B T (T-1) / 2 matrices of N x N floats, freed before the backward pass, which
-    keeps (B, T, K, N).
+    Cost: B T (T-1) / 2 matrices of N x N floats (three times that with ``log_domain``), freed
+    before the backward pass, which keeps (B, T, K, N).
 
     Args:
         dims: whether the backbone has keys.
@@ -125,8 +125,12 @@ class SemanticTransportLoss(Loss):
         mass = mass.where(mass.sum(dim=-1, keepdim=True) > 0, 1.0)
         mass = mass / mass.sum(dim=-1, keepdim=True)
         early, late = torch.triu_indices(frames, frames, offset=1, device=masks.device)
-        cost = 1 - unit[:, early] @ unit[:, late].mT  # (B, pairs, N, N)
-        kernel = gibbs_kernel(cost, self.epsilon, self.log_domain)
+        # The cost is 1 - cosine; its constant does not change the plan, and without it the kernel
+        # underflows later.
+        first, second = (unit.index_select(1, k) for k in (early, late))
+        kernel = (first / self.epsilon) @ second.mT  # (B, pairs, N, N)
+        if not self.log_domain:
+            kernel.exp_()
         carried = masks.new_zeros(len(masks), frames, *masks.shape[1:])  # to frame i from frame j
         for i, j, way in ((early, late, kernel), (late, early, kernel.mT)):
             carried[:, i, j] = carry(

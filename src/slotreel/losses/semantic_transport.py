@@ -24,8 +24,7 @@ class SemanticTransportLoss(Loss):
     Tokens of two frames are matched by optimal transport on the teacher's features; a token of
     the student's frame i must be assigned to slots as the teacher assigns the tokens of frame j to
     which its mass goes. All ordered pairs of different frames count; the mean runs over clips and
-    pairs, so two processes with equal shares give what one would. Masks that ignore the token give
-    log K.
+    pairs, so two processes with equal shares give what one would. Uniform masks give log K.
 
     The teacher must see the same pixels at the same places, and slot k must mean the same in all
     frames and in both models: learned queries do, noise drawn for each does not.

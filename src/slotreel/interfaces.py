@@ -95,11 +95,14 @@ class Grouper(Part):
         num_queries: Q.
         num_slots: K.
         causal: whether frame t depends on frames <= t only; others are refused by ``stream``.
+        levels: levels of grouping with slots and masks of their own, which losses may ask for and
+            evaluation may look at.
     """
 
     num_queries: int
     num_slots: int
     causal: bool = True
+    levels: frozenset[str] = frozenset()
 
     @abstractmethod
     def prepare(self, tokens: Tensor, features: FrameFeatures, carry: State) -> tuple[State, State]:
@@ -194,7 +197,13 @@ class Loss(ABC):
 
     Args:
         weight: factor of the term in the total.
+
+    Attributes:
+        level: which slots it looks at: a level of the grouper, ``slots`` for all, or ``auto``, see
+            ``ModelOutput.level``.
     """
+
+    level: str = "auto"
 
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = weight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import shutil
@@ -185,3 +186,24 @@ def test_to_device_makes_floats_of_pixels_only() -> None:
     assert torch.equal(moved.features.tokens, tokens)
     assert torch.equal(to_device(moved, "cpu").views[0], moved.views[0])
     assert np.array_equal(moved.frames.numpy(), batch.frames.numpy())
+
+
+@pytest.mark.parametrize(
+    ("length", "first", "stride"),
+    [(13, {0}, 3), (16, {0, 1, 2, 3}, 3), (17, {0, 1, 2, 3, 4}, 3), (18, {0, 1}, 4),
+     (20, {0, 1, 2, 3}, 4)],
+)  # fmt: skip
+def test_centred_starts_leave_a_margin(length: int, first: set[int], stride: int) -> None:
+    """Four frames, four apart: the last four are never seen; short videos take three."""
+    clips = TrainingClips(Counting([length]), 4, 4, starts="centred")
+    seen = set()
+    for epoch in range(60):
+        frames = clips[SampleKey(epoch, 0, epoch)].frames.tolist()
+        assert {b - a for a, b in itertools.pairwise(frames)} == {stride}
+        seen.add(frames[0])
+    assert seen == first
+
+
+def test_centred_starts_need_thirteen_frames() -> None:
+    with pytest.raises(DataError, match="none of 1 videos has the 13 frames"):
+        TrainingClips(Counting([12]), 4, 4, starts="centred")

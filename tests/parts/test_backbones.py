@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from safetensors.torch import save_file
 
+from slotreel.assemble import make as make_part
 from slotreel.backbones import tiny_vit as tiny_vit_file
 from slotreel.backbones.patches import PatchPixels
 from slotreel.backbones.small_cnn import SmallCNN
@@ -23,13 +24,16 @@ CONF = Path(__file__).parents[2] / "conf"
 ALL = frozenset({"keys", "cls", "cls_attention"})
 DINO = "vit_small_patch16_224.dino"
 SMALL = {"depth": 3, "embed_dim": 48, "num_heads": 4, "img_size": 64}
-PLAIN = {"model": DINO, "model_args": SMALL}
+PLAIN = {"model": DINO, "weights": "random", "model_args": SMALL}
+HUB = PLAIN | {"weights": "hub"}
 DINOV2 = {
     "model": "vit_small_patch14_dinov2.lvd142m",
+    "weights": "random",
     "model_args": {**SMALL, "img_size": 56},
 }
 REGISTERS = {
     "model": "vit_small_patch14_reg4_dinov2.lvd142m",
+    "weights": "random",
     "model_args": {**SMALL, "img_size": 56},
 }
 
@@ -44,7 +48,7 @@ def make(kind, **knobs):
     parts = {
         "patches": lambda: PatchPixels(**knobs),
         "small_cnn": lambda: SmallCNN(channels=(8, 8), strides=(2, 1), **knobs),
-        "tiny_vit": lambda: TinyViT(width=32, depth=2, weights=None, **knobs),
+        "tiny_vit": lambda: TinyViT(width=32, depth=2, weights="random", **knobs),
         "timm": lambda: scatter(TimmViT(**PLAIN, **knobs)),
         "timm_reg": lambda: scatter(TimmViT(**REGISTERS, **knobs)),
     }
@@ -168,11 +172,11 @@ def test_every_option_builds(option):
         cfg = compose(f"backbone/{option}").backbone
     knobs = {"image_size": (112, 224)}
     if "model" in cfg:
-        assert cfg.pretrained
-        knobs |= {"pretrained": False, "model_args": {"depth": 1}}
+        assert cfg.weights == "hub"
+        knobs |= {"weights": "random", "model_args": {"depth": 1}}
     if option == "tiny_vit":
         assert cfg.weights == "shipped"
-        knobs["weights"] = None
+        knobs["weights"] = "random"
     backbone = instantiate(cfg, _partial_=True, _convert_="all")(**knobs)
     cells = backbone.grid((112, 224))
     assert backbone(video(112, 224, 1, 1)).tokens.shape == (
@@ -181,6 +185,12 @@ def test_every_option_builds(option):
         cells[0] * cells[1],
         backbone.feature_width,
     )
+
+
+def test_arguments_of_older_configurations_are_refused_by_name():
+    stored = {"_target_": f"{TimmViT.__module__}.TimmViT", **PLAIN, "pretrained": False}
+    with pytest.raises(ConfigError, match=r"TimmViT takes no argument pretrained; .*weights"):
+        make_part(stored)
 
 
 # --------------------------------------------------------------------------- patches
@@ -312,15 +322,15 @@ def test_tiny_vit_equals_its_parts_run_by_hand():
 
 def test_tiny_vit_is_small_and_reproducible():
     torch.manual_seed(3)
-    first = TinyViT(weights=None)
+    first = TinyViT(weights="random")
     torch.manual_seed(3)
-    second = TinyViT(weights=None)
+    second = TinyViT(weights="random")
     assert all(
         torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
     )
     assert sum(p.numel() * 4 for p in first.parameters()) <= 5 * 2**20
     with pytest.raises(ConfigError, match=r"backbone.width in multiples"):
-        TinyViT(width=30, weights=None)
+        TinyViT(width=30, weights="random")
 
 
 def test_tiny_vit_loads_files_and_the_shipped_weights(tmp_path, monkeypatch):
@@ -345,7 +355,7 @@ def test_shipped_weights_belong_in_the_package():
     assert path.parent.parent == Path(tiny_vit_file.__file__).parents[1]
     if path.is_file():
         assert path.stat().st_size <= 5 * 2**20
-        TinyViT()
+        assert TinyViT().origin == "package:tiny_vit"
 
 
 # --------------------------------------------------------------------------- timm_vit
@@ -419,13 +429,15 @@ def test_position_resize_and_drop_path_reach_the_network():
     assert not torch.allclose(offset(clip).tokens, smooth(clip).tokens)
     assert torch.equal(offset(clip[..., :64, :64]).tokens, smooth(clip[..., :64, :64]).tokens)
     args = {**SMALL, "drop_path_rate": 0.1}
-    dropping = TimmViT(DINO, model_args=args, frozen=False)
+    dropping = TimmViT(DINO, "random", model_args=args, frozen=False)
     rates = [getattr(b.drop_path1, "drop_prob", 0.0) for b in dropping.vit.blocks]
     assert rates == pytest.approx([0.0, 0.05, 0.1])
 
 
 def test_models_without_class_token_offer_no_class_features():
-    backbone = TimmViT(DINO, model_args={**SMALL, "class_token": False, "global_pool": "avg"})
+    backbone = TimmViT(
+        DINO, "random", model_args={**SMALL, "class_token": False, "global_pool": "avg"}
+    )
     assert backbone(video(64), frozenset({"keys"})).keys.shape == (2, 2, 16, 48)
     with pytest.raises(ConfigError, match=r"asked for cls, cls_attention, but .* offers keys"):
         backbone(video(64), ALL)
@@ -446,8 +458,6 @@ def test_mistakes_in_the_model_are_explained(monkeypatch):
         TimmViT(DINO, model_args={"patch_drop_rate": 0.5})
     with pytest.raises(ConfigError, match=r"position_resize=offsets: did you mean: offset"):
         TimmViT(**PLAIN, position_resize="offsets")
-    with pytest.raises(ConfigError, match=r"pretrained=true and .* exclude each other"):
-        TimmViT(**PLAIN, pretrained=True, weights="x.pth")
     create = timm.create_model
 
     def no_network(name, pretrained=False, **knobs):
@@ -457,10 +467,11 @@ def test_mistakes_in_the_model_are_explained(monkeypatch):
 
     monkeypatch.setattr(timm, "create_model", no_network)
     with pytest.raises(CheckpointError) as error:
-        TimmViT(**PLAIN, pretrained=True)
+        TimmViT(**HUB)
     assert "https://huggingface.co/timm/vit_small_patch16_224.dino" in str(error.value)
     assert "dino_deitsmall16_pretrain.pth" in str(error.value)
-    assert "backbone.pretrained=false backbone.weights=FILE" in str(error.value)
+    assert "backbone.weights=FILE" in str(error.value)
+    assert "backbone.weights=random" in str(error.value)
 
 
 def test_pretrained_weights_are_those_timm_fetches(monkeypatch, caplog):
@@ -471,9 +482,10 @@ def test_pretrained_weights_are_those_timm_fetches(monkeypatch, caplog):
         return made[-1]
 
     monkeypatch.setattr(timm, "create_model", fetch)
-    with caplog.at_level(logging.WARNING):
-        backbone = TimmViT(**PLAIN, pretrained=True)
+    with caplog.at_level(logging.INFO):
+        backbone = TimmViT(**HUB)
     assert backbone.vit is made[1]
+    assert backbone.origin == f"timm:{DINO}"
     assert "random weights" not in caplog.text
 
 
@@ -525,9 +537,10 @@ def test_weights_in_published_layouts(layout, tmp_path, caplog):
     tree = LAYOUTS[layout](vit.state_dict())
     path = tmp_path / ("w.safetensors" if layout == "timm" else "w.pth")
     save_file(tree, path) if layout == "timm" else torch.save(tree, path)
-    with caplog.at_level(logging.WARNING):
-        backbone = TimmViT(**knobs, weights=str(path))
+    with caplog.at_level(logging.INFO):
+        backbone = TimmViT(**knobs | {"weights": str(path)})
     assert "random weights" not in caplog.text
+    assert backbone.origin is None
     expected = TimmViT(**knobs)
     state = vit.state_dict()
     expected.vit.load_state_dict({k: state[k] for k in expected.vit.state_dict()})
@@ -535,9 +548,18 @@ def test_weights_in_published_layouts(layout, tmp_path, caplog):
 
 
 def test_random_weights_are_announced(caplog):
-    with caplog.at_level(logging.WARNING):
-        TimmViT(**PLAIN)
-    assert "random weights" in caplog.text
+    with caplog.at_level(logging.INFO):
+        assert TimmViT(**PLAIN).origin is None
+        assert TinyViT(width=32, depth=1, weights="random").origin is None
+    assert caplog.text.count("random weights") == 2
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_weights_must_be_named(nothing):
+    with pytest.raises(ConfigError, match=r"weights=hub, .*=FILE or backbone.weights=random"):
+        TimmViT(**PLAIN | {"weights": nothing})
+    with pytest.raises(ConfigError, match=r"weights=shipped, .*=FILE or backbone.weights=random"):
+        TinyViT(weights=nothing)
 
 
 def test_register_weights_of_the_original_release(tmp_path):
@@ -551,7 +573,7 @@ def test_register_weights_of_the_original_release(tmp_path):
         "mask_token": torch.zeros(1, 48),
     }
     torch.save(original, tmp_path / "reg.pth")
-    backbone = TimmViT(**REGISTERS, weights=str(tmp_path / "reg.pth"))
+    backbone = TimmViT(**REGISTERS | {"weights": str(tmp_path / "reg.pth")})
     for name, value in backbone.vit.state_dict().items():
         torch.testing.assert_close(value, state[name])
 
@@ -566,7 +588,7 @@ def test_gated_mlp_weights_of_the_original_release(tmp_path):
         original = {k.replace(new, old): v for k, v in original.items()}
     assert original.keys() != state.keys()
     torch.save(original, tmp_path / "giant.pth")
-    backbone = TimmViT(**knobs, weights=str(tmp_path / "giant.pth"))
+    backbone = TimmViT(**knobs | {"weights": str(tmp_path / "giant.pth")})
     for name, value in backbone.vit.state_dict().items():
         assert torch.equal(value, state[name])
 
@@ -577,7 +599,7 @@ def test_wrong_weights_are_refused_by_name(tmp_path):
 
     def load(tree, **knobs):
         torch.save(tree, tmp_path / "w.pth")
-        return TimmViT(**{**PLAIN, **knobs}, weights=str(tmp_path / "w.pth"))
+        return TimmViT(**PLAIN | knobs | {"weights": str(tmp_path / "w.pth")})
 
     with pytest.raises(CheckpointError, match=r"missing 'blocks.1.attn.qkv.bias'; unexpected none"):
         load(cut)
@@ -599,11 +621,11 @@ def test_wrong_weights_are_refused_by_name(tmp_path):
 
 def test_unreadable_files_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"weights file at .*absent.pth, found none"):
-        TimmViT(**PLAIN, weights=str(tmp_path / "absent.pth"))
+        TimmViT(**PLAIN | {"weights": str(tmp_path / "absent.pth")})
     for name in ("broken.pth", "broken.safetensors"):
         (tmp_path / name).write_bytes(b"not weights")
         with pytest.raises(CheckpointError, match=f"could not read .*{name}"):
-            TimmViT(**PLAIN, weights=str(tmp_path / name))
+            TimmViT(**PLAIN | {"weights": str(tmp_path / name)})
     torch.save({"model": Path}, tmp_path / "code.pth")  # a pickle that names a class to import
     with pytest.raises(CheckpointError, match=r"could not read .*code.pth"):
-        TimmViT(**PLAIN, weights=str(tmp_path / "code.pth"))
+        TimmViT(**PLAIN | {"weights": str(tmp_path / "code.pth")})

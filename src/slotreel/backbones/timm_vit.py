@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,10 +15,8 @@ from slotreel.errors import CheckpointError, ConfigError, nearest
 from slotreel.interfaces import Backbone
 from slotreel.layers.frames import Normalise, check_want, in_chunks, patch_grid
 from slotreel.layers.position import Resize, check_resize, resize_table
-from slotreel.layers.weights import find_network, load_all, read_tensors
+from slotreel.layers.weights import find_network, is_random, load_all, read_tensors
 from slotreel.types import FrameFeatures
-
-log = logging.getLogger(__name__)
 
 LANDMARK = "patch_embed.proj.weight"
 # Parts of published files that no feature depends on.
@@ -36,8 +33,8 @@ class TimmViT(Backbone):
 
     Args:
         model: name in timm, with the tag of its weights, e.g. ``vit_small_patch16_224.dino``.
-        pretrained: fetch the weights by that name (needs a network once).
-        weights: file in timm's layout or that of the original DINO and DINOv2 releases.
+        weights: ``hub`` (fetched by that name; needs a network once), ``random``, or a file in
+            timm's layout or that of the original DINO and DINOv2 releases.
         layer: block whose output is the feature, counted as Python does; -1 is the last.
         final_norm: apply the network's final LayerNorm to the feature.
         frozen: features never change; the network stays in evaluation mode.
@@ -60,8 +57,7 @@ class TimmViT(Backbone):
     def __init__(
         self,
         model: str,
-        pretrained: bool = False,
-        weights: str | None = None,
+        weights: str = "hub",
         layer: int = -1,
         final_norm: bool = False,
         frozen: bool = True,
@@ -73,20 +69,14 @@ class TimmViT(Backbone):
         image_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        if pretrained and weights is not None:
-            raise ConfigError(
-                f"backbone.pretrained=true and backbone.weights={weights} exclude each other; "
-                "type backbone.pretrained=false to load the file"
-            )
         self.model, self.position_resize = model, check_resize(position_resize)
         vit = _create(model, dict(model_args or {}))
         cfg = vit.pretrained_cfg
-        self.vit = _fetch(model, dict(model_args or {}), cfg) if pretrained else vit
+        self.origin = f"timm:{model}" if weights == "hub" else None
+        self.vit = _fetch(model, dict(model_args or {}), cfg) if weights == "hub" else vit
         unused = self._cut(layer, final_norm)
-        if weights is not None:
+        if weights != "hub" and not is_random(weights, "hub", f"backbone {model}"):
             _load(self.vit, weights, unused)
-        elif not pretrained:
-            log.warning("backbone %s has random weights: features mean little", model)
         self.normalise = Normalise(
             cfg["mean"] if mean is None else mean, cfg["std"] if std is None else std
         )
@@ -230,8 +220,8 @@ def _fetch(model: str, model_args: dict[str, Any], cfg: Mapping[str, Any]) -> An
         places = " or ".join(place for place in (hub, url) if place) or "the authors' page"
         raise CheckpointError(
             f"could not fetch the weights of {model} ({type(error).__name__}: {error}); fetch "
-            f"{places} where there is a network, then type "
-            "backbone.pretrained=false backbone.weights=FILE"
+            f"{places} where there is a network, then type backbone.weights=FILE; or type "
+            "backbone.weights=random for an untrained network"
         ) from error
 
 

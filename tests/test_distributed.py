@@ -40,8 +40,15 @@ def last(directory: Path) -> dict[str, torch.Tensor]:
     [
         ("losses=ss_contrastive", "initializer=gaussian", "optim=sgd"),
         ("losses=[feature_rec,token]", "tokenizer=toy", "optim=two_groups"),
+        (
+            "losses=pixel_rec",
+            "backbone=tiny_vit",
+            "backbone.frozen=false",
+            "backbone.frozen_until=2",
+            "optim=sgd",
+        ),
     ],
-    ids=["gathered-contrast-and-noise", "phases"],
+    ids=["gathered-contrast-and-noise", "phases", "backbone-trained-from-step-2"],
 )
 def test_two_processes_equal_one(tmp_path: Path, options: tuple[str, ...]) -> None:
     one = running.train(tmp_path / "one", *STEPS, *options)

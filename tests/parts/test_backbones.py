@@ -20,6 +20,7 @@ from slotreel.backbones.timm_vit import TimmViT
 from slotreel.backbones.tiny_vit import TinyViT
 from slotreel.errors import CheckpointError, ConfigError
 from slotreel.layers.position import cell_centres, coordinate_grid, resize_table, sincos
+from slotreel.training.optim import apply_phases, phases_begun
 
 CONF = Path(__file__).parents[2] / "conf"
 ALL = frozenset({"keys", "cls", "cls_attention"})
@@ -680,7 +681,9 @@ def test_dinov3_weights_of_another_network_are_refused(tmp_path):
 
     with pytest.raises(CheckpointError, match=r"qkv.bias is not 0 .*dinov3_qkvb"):
         load(release)
-    with pytest.raises(CheckpointError, match=r"missing .*'pos_embed'.*unexpected .*'rope_embed.periods'"):
+    with pytest.raises(
+        CheckpointError, match=r"missing .*'pos_embed'.*unexpected .*'rope_embed.periods'"
+    ):
         load(release, model=DINO)
     release = as_dinov3_release(full_network(DINOV3).state_dict(), torch.zeros(144))
     with pytest.raises(CheckpointError, match=r"missing none; unexpected 'blocks.1.extra'"):
@@ -725,3 +728,39 @@ def test_unreadable_files_are_refused(tmp_path):
     torch.save({"model": Path}, tmp_path / "code.pth")  # a pickle that names a class to import
     with pytest.raises(CheckpointError, match=r"could not read .*code.pth"):
         TimmViT(**PLAIN | {"weights": str(tmp_path / "code.pth")})
+
+
+def test_keys_as_the_feature_drop_what_keys_do_not_need() -> None:
+    small = {"model": DINO, "weights": "random", "model_args": {"depth": 2}}
+    torch.manual_seed(0)
+    whole, keys = TimmViT(**small), TimmViT(**small, feature="keys")
+    left = keys.load_state_dict(whole.state_dict(), strict=False)
+    dropped = {name.removeprefix("vit.blocks.1.") for name in left.unexpected_keys}
+    assert not left.missing_keys
+    assert dropped == {
+        f"{part}.{kind}"
+        for part in ("attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+        for kind in ("weight", "bias")
+    }
+    video = torch.rand(1, 2, 3, 32, 32)
+    with torch.no_grad():
+        wanted = whole(video, frozenset({"keys"})).keys
+        assert wanted is not None
+        assert torch.equal(keys(video).tokens, wanted)
+        assert torch.equal(keys(video, frozenset({"keys"})).tokens, wanted)
+    with pytest.raises(ConfigError, match="final_norm=false"):
+        TimmViT(**small, feature="keys", final_norm=True)
+    with pytest.raises(ConfigError, match="output"):
+        TimmViT(**small, feature="values")
+
+
+def test_frozen_until_a_step_keeps_no_graph_before_it() -> None:
+    small = {"model": DINO, "weights": "random", "model_args": {"depth": 2}}
+    backbone = TimmViT(**small, frozen=False, frozen_until=3)
+    video = torch.rand(1, 1, 3, 32, 32)
+    for step, trained in ((0, False), (2, False), (3, True)):
+        apply_phases(backbone, phases_begun(backbone.phases(), step))
+        assert backbone(video).tokens.requires_grad is trained
+    assert backbone.without_gradient() == set()
+    with pytest.raises(ConfigError, match="frozen=false"):
+        TimmViT(**small, frozen_until=3)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from slotreel.errors import ConfigError
-from slotreel.interfaces import Backbone
 from slotreel.layers import timm_networks as networks
+from slotreel.layers.checks import one_of
 from slotreel.layers.frames import Normalise, check_want, in_chunks, patch_grid
+from slotreel.layers.freezing import Freezable
 from slotreel.layers.position import Resize, check_resize, resize_table
 from slotreel.layers.weights import is_random
 from slotreel.types import FrameFeatures
 
+Feature = Literal["output", "keys"]
 
-class TimmViT(Backbone):
+
+class TimmViT(Freezable):
     """Patch tokens of a block of a vision transformer, by default the last, before the final norm.
 
     Source: Dosovitskiy et al. 2021 (ViT), weights of Caron et al. 2021 (DINO), Oquab et al. 2024
@@ -31,8 +34,11 @@ class TimmViT(Backbone):
             timm's layout or that of the original releases of DINO, DINOv2, DINOv3 and of networks
             trained with DINO's or the masked autoencoder's code (Silicon Menagerie).
         layer: block whose output is the feature, counted as Python does; -1 is the last.
+        feature: what the tokens are: the block's ``output``, or its ``keys``, the middle third of
+            its fused qkv, the rest of the block then being dropped (SMTC).
         final_norm: apply the network's final LayerNorm to the feature.
         frozen: features never change; the network stays in evaluation mode.
+        frozen_until: with ``frozen=false``, the step from which it is trained.
         position_resize: how the position table meets other grids, see ``layers.position``; rotary
             positions (DINOv3) are computed for each grid and have no table.
         frames_per_call: frames encoded at a time, to bound memory; None takes all.
@@ -55,8 +61,10 @@ class TimmViT(Backbone):
         model: str,
         weights: str = "hub",
         layer: int = -1,
+        feature: Feature = "output",
         final_norm: bool = False,
         frozen: bool = True,
+        frozen_until: int = 0,
         position_resize: Resize = "antialias",
         frames_per_call: int | None = None,
         mean: Sequence[float] | None = None,
@@ -76,20 +84,22 @@ class TimmViT(Backbone):
         if weights == "hub":
             self.vit = networks.fetch(model, model_args or {}, cfg)
             self.origin = f"timm:{model}"
+        one_of("backbone.feature", feature, get_args(Feature))
+        self.feature = feature
         unused = self._cut(layer, final_norm)
         if weights != "hub" and not is_random(weights, "hub", f"backbone {model}"):
             networks.load(self.vit, weights, unused)
         self.normalise = Normalise(
             cfg["mean"] if mean is None else mean, cfg["std"] if std is None else std
         )
-        self.feature_width = self.vit.embed_dim
         self.frames_per_call = frames_per_call
         last = self.vit.blocks[-1]
         self._attends = networks.can_project(last)
         self.key_width = last.attn.qkv.out_features // 3 if self._attends else None
-        self.frozen = frozen
-        if frozen:
-            self.requires_grad_(False).eval()
+        self.feature_width = self.vit.embed_dim
+        if feature == "keys" and self.key_width is not None:
+            self.feature_width = self.key_width
+        self.freeze(frozen, frozen_until)
         self.grid(self.vit.patch_embed.img_size if image_size is None else image_size)
 
     def _cut(self, layer: int, final_norm: bool) -> tuple[str, ...]:
@@ -105,6 +115,16 @@ class TimmViT(Backbone):
                 f"backbone.final_norm=true: {self.model} has no norm per token; "
                 "type backbone.final_norm=false"
             )
+        if self.feature == "keys" and final_norm:
+            raise ConfigError(
+                "backbone.feature=keys: keys come before the final norm; "
+                "type backbone.final_norm=false"
+            )
+        if self.feature == "keys" and not networks.can_project(self.vit.blocks[layer]):
+            raise ConfigError(
+                f"backbone.feature=keys: the keys of {self.model} cannot be read; "
+                "type backbone.feature=output"
+            )
         keep = layer % depth + 1
         self.vit.blocks = self.vit.blocks[:keep]
         self.vit.attn_pool, self.vit.fc_norm = None, nn.Identity()
@@ -112,16 +132,10 @@ class TimmViT(Backbone):
         if not final_norm:
             self.vit.norm = nn.Identity()
         dropped = tuple(f"blocks.{i}." for i in range(keep, depth))
+        if self.feature == "keys":
+            block = f"blocks.{keep - 1}."
+            dropped += tuple(block + name for name in networks.keep_keys(self.vit.blocks[-1]))
         return (*networks.UNUSED, *dropped, *(() if final_norm else ("norm.",)))
-
-    def train(self, mode: bool = True) -> TimmViT:
-        """Training mode, which a frozen network never enters."""
-        super().train(mode and not self.frozen)
-        return self
-
-    def without_gradient(self) -> set[str]:
-        """Everything if frozen."""
-        return {name for name, _ in self.named_parameters()} if self.frozen else set()
 
     def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Patch grid (h, w); ConfigError if frames are no multiple of the patch."""
@@ -135,14 +149,15 @@ class TimmViT(Backbone):
         def encode(frames: Tensor) -> dict[str, Tensor]:
             return self._encode(frames, grid, want)
 
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+        with torch.set_grad_enabled(self.grad_enabled()):
             out = in_chunks(encode, self.normalise(video), self.frames_per_call)
         optional = {name: out.get(name) for name in ("keys", "cls", "cls_attention")}
         return FrameFeatures(out["tokens"], grid, **optional)
 
     def _offered(self) -> frozenset[str]:
-        cls = self.vit.cls_token is not None
-        has = {"keys": self._attends, "cls": cls, "cls_attention": cls and self._attends}
+        cls = self.vit.cls_token is not None and self.feature == "output"
+        reads = self._attends and self.vit.cls_token is not None
+        has = {"keys": self._attends, "cls": cls, "cls_attention": reads}
         return frozenset(name for name, yes in has.items() if yes)
 
     def _embed(self, frames: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -171,13 +186,15 @@ class TimmViT(Backbone):
             x = networks.run_block(block, x, code)
         last, skip = self.vit.blocks[-1], self.vit.num_prefix_tokens
         out: dict[str, Tensor] = {}
-        if want & {"keys", "cls_attention"}:
+        if self.feature == "keys" or want & {"keys", "cls_attention"}:
             query, key = networks.project(last, x)
             if "keys" in want:
                 out["keys"] = key[:, skip:]
             if "cls_attention" in want:
                 attention = networks.cls_attention(last.attn, query, key, rope)
                 out["cls_attention"] = attention[..., skip:]
+        if self.feature == "keys":
+            return {**out, "tokens": key[:, skip:]}
         x = self.vit.norm(networks.run_block(last, x, rope))
         out["tokens"] = x[:, skip:]
         if "cls" in want:

@@ -152,6 +152,16 @@ def can_project(block: Any) -> bool:
     return type(block) in (Block, EvaBlock) and getattr(block.attn, "qkv", None) is not None
 
 
+def keep_keys(block: nn.Module) -> list[str]:
+    """Drop from a block what its keys do not need; returns the names of the dropped parameters."""
+    kept = ("norm1.", "attn.qkv.", "attn.q_", "attn.k_", "attn.v_")
+    dropped = [name for name, _ in block.named_parameters() if not name.startswith(kept)]
+    for name in dropped:
+        owner, _, leaf = name.rpartition(".")
+        block.get_submodule(owner).register_parameter(leaf, None)
+    return dropped
+
+
 def project(block: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     """Queries and keys (n, prefix + h*w, E) of a block, before any norm and rotation of theirs."""
     query, key, _ = block.attn.qkv(block.norm1(x)).chunk(3, dim=-1)

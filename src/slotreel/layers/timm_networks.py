@@ -79,11 +79,11 @@ def fetch(model: str, model_args: Mapping[str, Any], cfg: Mapping[str, Any]) -> 
     except Exception as error:  # every network library has its own
         hub, url = cfg.get("hf_hub_id"), cfg.get("url")
         hub = f"https://huggingface.co/{hub}/resolve/main/model.safetensors" if hub else None
-        places = " or ".join(place for place in (hub, url) if place) or "the authors' page"
+        commands = " or ".join(f"curl -LO {place}" for place in (hub, url) if place)
         raise CheckpointError(
-            f"could not fetch the weights of {model} ({type(error).__name__}: {error}); fetch "
-            f"{places} where there is a network, then type backbone.weights=FILE; or type "
-            "backbone.weights=random for an untrained network"
+            f"could not fetch the weights of {model} ({type(error).__name__}: {error}); get "
+            f"them where there is a network ({commands or 'timm names no address'}), then type "
+            "backbone.weights=FILE; or type backbone.weights=random for an untrained network"
         ) from error
 
 

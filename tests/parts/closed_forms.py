@@ -8,6 +8,7 @@ import torch
 import yaml
 from hydra.utils import get_class, instantiate
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from slotreel.noise import Noise
 from slotreel.types import Batch, DecoderOutput, Dims, FrameFeatures, ModelOutput, Progress
@@ -115,3 +116,21 @@ def context(slots, *, tokens=None, grid=(3, 4), video=None, decoder=None, gather
         progress=Progress(0, 1),
         gather=gather,
     )
+
+
+def group(grouper, query, tokens, first=True):
+    """One frame: query (B, K, D), tokens (B, N, D)."""
+    memory, carry = grouper.prepare(
+        tokens[:, None], FrameFeatures(tokens[:, None], (1, tokens.shape[1])), None
+    )
+    assert carry is None
+    return grouper(query, tree_map(lambda x: x[:, 0], memory), first=first, noise=Noise(0))
+
+
+def reading(grouper, width):
+    """The same grouper on tokens of another width than its slots, as in the worked examples."""
+    inner, eps = grouper.to_key.out_features, grouper.norm_tokens.eps
+    grouper.norm_tokens = nn.LayerNorm(width, eps=eps)
+    grouper.to_key = nn.Linear(width, inner, bias=False)
+    grouper.to_value = nn.Linear(width, inner, bias=False)
+    return grouper.double()

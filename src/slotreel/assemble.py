@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig
 from torch import nn
 
-from slotreel.errors import ConfigError
+from slotreel.errors import ConfigError, nearest
 from slotreel.interfaces import Backbone, Loss, Objective, Part
 from slotreel.model import SlotVideoModel
 from slotreel.noise import Noise, seed_of
@@ -24,7 +24,17 @@ from slotreel.types import Dims, HeadSpec, Needs
 
 
 def make(cfg: Any) -> Callable[..., Any]:
-    """The constructor a config names, with its YAML arguments; call it with runtime facts."""
+    """The constructor a config names, with its YAML arguments; call it with runtime facts.
+
+    Raises:
+        ConfigError: an argument it does not take, e.g. of a configuration stored long ago.
+    """
+    known = inspect.signature(get_object(cfg["_target_"])).parameters
+    unknown = [k for k in cfg if not str(k).startswith("_") and k not in known]
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        raise ConfigError(
+            f"{cfg['_target_']} takes no argument {unknown[0]}; {nearest(unknown[0], known)}"
+        )
     return instantiate(cfg, _partial_=True, _convert_="all")
 
 

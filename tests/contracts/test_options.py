@@ -21,17 +21,17 @@ def extra(group: str, option: str) -> list[str]:
     typed += ["num_slots=4", f"trainer.batch_size={CLIPS}"]
     if group == "backbone":
         if option.startswith(("timm_vit", "dino", "mae")):
-            typed += ["backbone.pretrained=false", "+backbone.model_args.depth=2"]
+            typed += ["backbone.weights=random", "+backbone.model_args.depth=2"]
             patch = next((p for p in (8, 14, 16) if option.rstrip("_reg").endswith(str(p))), 14)
             typed[1] = f"image_size={4 * patch}"
         if option == "small_cnn":
             typed += ["losses=pixel_rec", "backbone.strides=[2,2,1,1]"]
         if option == "tiny_vit":
-            typed += ["backbone.weights=null"]
+            typed += ["backbone.weights=random"]
     if group == "projector" and option == "identity":
         typed += ["slot_dim=48"]
     if group == "losses" and option == "videosaur":
-        typed += ["backbone=tiny_vit", "backbone.weights=null"]
+        typed += ["backbone=tiny_vit", "backbone.weights=random"]
     if group == "losses" and option == "slot_contrast":
         typed += ["decoder=none"]
     if group == "decoder":

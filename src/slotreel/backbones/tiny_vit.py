@@ -14,7 +14,7 @@ from slotreel.errors import CheckpointError, ConfigError
 from slotreel.interfaces import Backbone
 from slotreel.layers.frames import Normalise, check_want, in_chunks, patch_grid
 from slotreel.layers.position import cell_centres, sincos
-from slotreel.layers.weights import find_network, load_all, read_tensors
+from slotreel.layers.weights import find_network, is_random, load_all, read_tensors
 from slotreel.types import FrameFeatures
 
 LANDMARK = "embed.weight"
@@ -39,7 +39,7 @@ class TinyViT(Backbone):
         depth: number of blocks.
         num_heads: of each attention.
         mlp_ratio: hidden width of the block's MLP over width.
-        weights: ``shipped`` (in the package), a file, or None for random ones.
+        weights: ``shipped`` (in the package), ``random``, or a file.
         frozen: features never change; the network stays in evaluation mode.
         mean: subtracted from pixels in [0, 1].
         std: divided by.
@@ -60,7 +60,7 @@ class TinyViT(Backbone):
         depth: int = 4,
         num_heads: int = 4,
         mlp_ratio: float = 4.0,
-        weights: str | None = "shipped",
+        weights: str = "shipped",
         frozen: bool = True,
         mean: float = 0.5,
         std: float = 0.25,
@@ -83,7 +83,8 @@ class TinyViT(Backbone):
         )
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self._initialise()
-        if weights is not None:
+        self.origin = "package:tiny_vit" if weights == "shipped" else None
+        if not is_random(weights, "shipped", "backbone=tiny_vit"):
             self._load(weights)
         self.frozen = frozen
         if frozen:
@@ -103,7 +104,7 @@ class TinyViT(Backbone):
         if weights == "shipped" and not path.is_file():
             raise CheckpointError(
                 f"expected the shipped weights at {path}, found none; create them with "
-                "./train.py experiment=tiny_vit, or type backbone.weights=null for random ones"
+                "./train.py experiment=tiny_vit, or type backbone.weights=random"
             )
         load_all(self, find_network(read_tensors(path), LANDMARK, str(path)), str(path))
 

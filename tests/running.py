@@ -30,7 +30,7 @@ TINY = (
     "dataset.validation.moving_shapes.data.num_videos=2",
 )
 # Overrides that give experiments with a pretrained ViT random weights, of one block.
-RANDOM_VIT = ("backbone.pretrained=false", "+backbone.model_args.depth=1")
+RANDOM_VIT = ("backbone.weights=random", "+backbone.model_args.depth=1")
 
 
 def composed(name: str, *overrides: str, directory: Path | None = None) -> DictConfig:

@@ -52,4 +52,3 @@ def test_clips_are_cut_and_mirrored_at_random(experiment: str) -> None:
         assert np.abs(ours - described).max() < 0.51 / 255
         seen.append(ours[0, 0, :, 0])
     assert 2 <= len(np.unique(np.round(seen, 4), axis=0))
-

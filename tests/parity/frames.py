@@ -46,7 +46,12 @@ class Given(VideoSource):
         return VideoInfo("given", len(self.video), self.video.shape[1:3])
 
     def read(self, index: int, frames: range) -> RawClip:
-        return RawClip(self.video[list(frames)], np.ones((len(frames), *self.video.shape[1:3]), np.uint8), np.asarray(frames), {})
+        return RawClip(
+            self.video[list(frames)],
+            np.ones((len(frames), *self.video.shape[1:3]), np.uint8),
+            np.asarray(frames),
+            {},
+        )
 
 
 # --- from the description --------------------------------------------------------------------

@@ -128,8 +128,7 @@ MASKS = {
 }
 RAW = "-0.303616 0.451261 1.237804 0.500404 -1.603964 0.442818 1.791000 1.365458"
 TARGETS = (
-    "0.920563 0 0.079437 0 1 0 0.072668 0 0.927332 "
-    "0.918671 0 0.081329 0 1 0 0.074481 0 0.925519"
+    "0.920563 0 0.079437 0 1 0 0.072668 0 0.927332 0.918671 0 0.081329 0 1 0 0.074481 0 0.925519"
 )
 
 
@@ -147,7 +146,9 @@ def rows() -> list[Row]:
     for scale, text in (("inverse", INVERSE), ("standard", STANDARD)):
         what = f"output (attention_scale={scale})"
         out.append(printed("predictor=transformer", what, text, partial(predictor, scale)))
-        out.append(printed("decoder=slot_mixer, its block", what, text, partial(mixer_block, scale)))
+        out.append(
+            printed("decoder=slot_mixer, its block", what, text, partial(mixer_block, scale))
+        )
     decoded = {
         "features": "-0.238055 0.947524 -0.163926 0.847885 -0.229495 0.906463",
         "masks": "0.390787 0.431744 0.455728 0.609213 0.568255 0.544272",

@@ -680,7 +680,9 @@ def test_dinov3_weights_of_another_network_are_refused(tmp_path):
 
     with pytest.raises(CheckpointError, match=r"qkv.bias is not 0 .*dinov3_qkvb"):
         load(release)
-    with pytest.raises(CheckpointError, match=r"missing .*'pos_embed'.*unexpected .*'rope_embed.periods'"):
+    with pytest.raises(
+        CheckpointError, match=r"missing .*'pos_embed'.*unexpected .*'rope_embed.periods'"
+    ):
         load(release, model=DINO)
     release = as_dinov3_release(full_network(DINOV3).state_dict(), torch.zeros(144))
     with pytest.raises(CheckpointError, match=r"missing none; unexpected 'blocks.1.extra'"):

@@ -20,7 +20,7 @@ def marked(row: Row) -> object:
     return pytest.param(row, id=name, marks=[pytest.mark.slow] if row.part == SLOW else [])
 
 
-@pytest.mark.parametrize("row", map(marked, ROWS))
+@pytest.mark.parametrize("row", [marked(row) for row in ROWS])
 def test_ours_is_the_published_number(row: Row) -> None:
     assert row.error() < row.tolerance
 
@@ -46,7 +46,7 @@ def test_a_row_sees_every_difference() -> None:
 def test_clips_are_cut_and_mirrored_at_random(experiment: str) -> None:
     """Several clips: each is some window, mirrored or not, and not all are the same."""
     seen = []
-    for number in range(6):
+    for number in range(4):
         ours = frames.trained_on(experiment, frames.clip_of(experiment), number)
         described = frames.described_training(experiment, number)
         assert np.abs(ours - described).max() < 0.51 / 255

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -96,7 +95,7 @@ def short_side(video: np.ndarray, size: int) -> tuple[int, int]:
 # --- ours ------------------------------------------------------------------------------------
 
 
-class Seen(Exception):
+class SeenError(Exception):
     """What a backbone was given, with the published normalisation undone."""
 
 
@@ -108,7 +107,7 @@ class Spy(nn.Module):
         self.normalise = normalise
 
     def forward(self, video: Tensor) -> Tensor:
-        raise Seen(without_normalisation(self.normalise(video)[0].double().numpy()))
+        raise SeenError(without_normalisation(self.normalise(video)[0].double().numpy()))
 
 
 @cache
@@ -135,7 +134,7 @@ def trained_on(experiment: str, video: np.ndarray, number: int) -> np.ndarray:
     batch = augment_batch(batch, [make(step)() for step in cfg.dataset.augment], cfg.seed, 0)
     try:
         objective(batch, Progress(0, 1))
-    except Seen as seen:
+    except SeenError as seen:
         return np.asarray(seen.args[0])
     raise AssertionError("the backbone was not asked")
 
@@ -148,7 +147,7 @@ def scored_on(experiment: str, video: np.ndarray) -> np.ndarray:
         make(validation.protocol)().run(
             objective, Given(video), set_name="given", image_size=image_size_of(cfg), device="cpu"
         )
-    except Seen as seen:
+    except SeenError as seen:
         return np.asarray(seen.args[0])
     raise AssertionError("the backbone was not asked")
 

@@ -35,16 +35,6 @@ def fill(*parameters):
             j += 1
 
 
-def numbers(text):
-    return torch.tensor([float(word) for word in text.split()], dtype=torch.float64)
-
-
-def assert_matches(actual, text, digits=6):
-    torch.testing.assert_close(
-        actual.detach().flatten(), numbers(text), atol=0.6 * 10**-digits, rtol=0
-    )
-
-
 def dims(slot=8, num_slots=3, grid=(3, 4), image_size=(12, 16), feature=6, clip_length=4):
     return Dims(feature, slot, num_slots, num_slots, grid, image_size, clip_length)
 

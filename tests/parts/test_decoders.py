@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from closed_forms import assert_all_trained, assert_matches, built, dims, fill, random, wave
+from closed_forms import assert_all_trained, built, dims, random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 import yaml
-from closed_forms import CONF, assert_matches, built, context, dims, random, wave
+from closed_forms import CONF, built, context, dims, random, wave
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -6,16 +6,14 @@ import torch
 from closed_forms import (
     GivenNoise,
     assert_all_trained,
-    assert_matches,
     built,
     dims,
-    fill,
+    group,
     random,
-    wave,
+    reading,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 from torch.utils._pytree import tree_map
 
 from slotreel.errors import ConfigError

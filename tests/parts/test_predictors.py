@@ -1,6 +1,6 @@
 import pytest
 import torch
-from closed_forms import assert_all_trained, assert_matches, built, dims, fill, random, wave
+from closed_forms import assert_all_trained, built, dims, random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from closed_forms import assert_matches, dims, fill, random, wave
+from closed_forms import dims, random, wave
 
 from slotreel.decoders.slot_mixer import SlotMixerDecoder
 from slotreel.errors import ConfigError

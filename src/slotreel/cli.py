@@ -22,6 +22,7 @@ PATH_KEYS = (
 )  # fmt: skip
 PATH_PREFIXES = ("paths.",)
 PATH_SUFFIXES = (".root", ".weights", ".path")
+SETTINGS = ("trainer", "paths")  # groups that are no part with arguments of its own
 _OVERRIDE = re.compile(
     r"^(?P<sigil>\+\+|\+|~)?(?P<key>[A-Za-z_][\w./@:-]*)(=(?P<value>.*))?$", re.S
 )
@@ -127,8 +128,25 @@ def check_groups(arguments: list[str], conf: Path) -> None:
                 known = groups[key]
                 if option and option != "null" and option not in known and "$" not in option:
                     raise ConfigError(f"{key} has no option {option}; {nearest(option, known)}")
-        elif match["sigil"] == "+" and "." not in key and "/" not in key:
-            raise ConfigError(f"+{key}={value}: there is no group {key}; {nearest(key, groups)}")
+        elif match["sigil"] in ("+", "++"):
+            _check_addition(argument, key, groups, conf)
+
+
+def _check_addition(argument: str, key: str, groups: Iterable[str], conf: Path) -> None:
+    """Refuse ``+key`` and ``++key`` that nothing reads; Hydra would store them without a word."""
+    root, dot, rest = key.partition(".")
+    known = {*groups, *_keys_in(conf.glob("*.yaml"))}
+    if root not in known and not root.startswith("hydra/"):
+        what = "key" if dot else "group"
+        raise ConfigError(f"{argument}: there is no {what} {root}; {nearest(root, known)}")
+    settings = {f"{root}.{name}" for name in _keys_in((conf / root).glob("default.yaml"))}
+    if rest and root in SETTINGS and key not in settings:
+        raise ConfigError(f"{argument}: there is no key {key}; {nearest(key, settings)}")
+
+
+def _keys_in(paths: Iterable[Path]) -> set[str]:
+    """Keys on the first level of YAML files, read without Hydra."""
+    return {key for path in paths for key in re.findall(r"^(\w+):", path.read_text(), re.M)}
 
 
 def _is_hydra(error: BaseException) -> bool:

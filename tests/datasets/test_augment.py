@@ -102,6 +102,25 @@ def test_contrast_and_saturation_keep_what_they_should() -> None:
         assert not torch.allclose(changed, calm.views[0], atol=1e-2)
 
 
+def test_resize_scales_every_view_and_keeps_labels_and_boxes() -> None:
+    batch = make_batch(3)
+    batch = batch._replace(views=tuple(view.round() for view in batch.views))  # edges overshoot
+    out = augment_batch(batch, [Resize((9, 20), "bicubic", antialias=False)], 0, 0)
+    views = [*zip(out.views, batch.views, strict=True), (out.teacher_view, batch.teacher_view)]
+    for new, old in views:
+        assert new is not None
+        assert old is not None
+        frames = old.double().flatten(0, 1)
+        wanted = torch.nn.functional.interpolate(frames, (9, 20), mode="bicubic")
+        assert new.shape == (3, 2, 3, 9, 20)
+        assert (new.flatten(0, 1) - wanted.clamp(0, 1)).abs().max() < 1e-5
+    assert out.views[0].min() == 0
+    assert out.views[0].max() == 1
+    assert out.labels is batch.labels
+    assert out.hints["boxes"] is batch.hints["boxes"]
+    assert augment_batch(batch, [Resize((6, 8))], 0, 0).views[0] is batch.views[0]
+
+
 def test_nothing_to_do_changes_nothing() -> None:
     batch = make_batch()
     assert augment_batch(batch, [], 0, 0) is batch
@@ -121,6 +140,10 @@ def test_what_cannot_be_is_refused() -> None:
     flow = batch._replace(hints={"flow": torch.zeros(8, 2, 6, 8, 2)})
     with pytest.raises(ConfigError, match=r"cannot move the hint 'flow'"):
         augment_batch(flow, [HorizontalFlip()], 0, 0)
+    with pytest.raises(ConfigError, match=r"Resize cannot move the hint 'flow'"):
+        augment_batch(flow, [Resize(4)], 0, 0)
+    with pytest.raises(ConfigError, match=r"interpolation=cubic: did you mean: bicubic"):
+        Resize(4, "cubic")
     joints = batch._replace(hints={"keypoints": torch.zeros(8, 2, 15, 2)})
     with pytest.raises(ConfigError, match=r"dataset.augment: HorizontalFlip would turn left"):
         augment_batch(joints, [HorizontalFlip()], 0, 0)

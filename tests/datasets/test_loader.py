@@ -104,6 +104,23 @@ def test_clips_start_anywhere_and_keep_the_stride() -> None:
     assert clips[SampleKey(0, 1, 0)].frames.tolist() == [0, 3, 6]
 
 
+def test_tiled_clips_start_at_multiples_of_their_span() -> None:
+    clips = TrainingClips(Counting([24, 27, 11]), 4, starts="tiled")
+    assert len(clips) == 3
+    starts: list[set[int]] = [set(), set(), set()]
+    for epoch in range(40):
+        for video in range(3):
+            frames = clips[SampleKey(epoch, video, 0)].frames.tolist()
+            assert frames == list(range(frames[0], frames[0] + 4))
+            starts[video].add(frames[0])
+    assert starts == [{0, 4, 8, 12, 16, 20}, {0, 4, 8, 12, 16, 20}, {0, 4}]
+    strided = TrainingClips(Counting([21]), 3, 3, starts="tiled")  # a clip spans 7 frames
+    first = {strided[SampleKey(n, 0, 0)].frames.tolist()[0] for n in range(40)}
+    assert first == {0, 7, 14}
+    with pytest.raises(ConfigError, match=r"clip_starts=tile: did you mean: tiled"):
+        TrainingClips(Counting([4]), 1, starts="tile")
+
+
 def test_short_videos_are_left_out_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         clips = TrainingClips(Counting([9, 6, 7, 2]), 3, 3)

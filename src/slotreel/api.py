@@ -52,15 +52,11 @@ class VideoModel:
     >>> out.labels.shape, out.masks.shape, out.slots.shape
     (torch.Size([5, 48, 80]), torch.Size([5, 4, 48, 80]), torch.Size([5, 4, 32]))
 
-    Args:
-        objective: network and losses; moved to ``device``.
+    Attributes:
+        objective: network and losses, a torch module on ``device``.
         config: resolved configuration it was built from.
         step: training steps behind it; None if it is untrained.
         device: where it runs.
-
-    Attributes:
-        objective: the network and its losses, a torch module.
-        config, step, device: as given.
 
     Raises:
         ConfigError: a model that must see true masks first.
@@ -97,8 +93,7 @@ class VideoModel:
         """
         pixels = _as_tensor(video)
         if pixels.ndim == 5:
-            videos = [_stack(self._run(clip, name, chunk)) for clip in pixels]
-            return _stack(videos)
+            return _stack(_stack(self._run(clip, name, chunk)) for clip in pixels)
         return _stack(self._run(pixels.permute(0, 3, 1, 2), name, chunk))
 
     def stream(
@@ -205,9 +200,6 @@ def compose(*overrides: str, device: str = "auto") -> VideoModel:
 def _own_draws() -> AbstractContextManager[None]:
     """Building seeds torch; the caller's draws go on as if it had not."""
     return torch.random.fork_rng(range(torch.cuda.device_count()))
-
-
-# --- shapes ----------------------------------------------------------------------------------
 
 
 def _as_tensor(video: Video) -> Tensor:

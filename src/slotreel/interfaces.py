@@ -55,8 +55,8 @@ class Backbone(Part):
         feature_width: E.
         key_width: width of ``keys``, or None if the backbone has none.
         frozen: whether its features never change, so that they may serve as targets.
-        origin: where its weights can be had again: ``timm:NAME`` (timm's hub), ``package:NAME``
-            (shipped with slotreel); None for random weights, files and networks without any.
+        origin: where the weights it was built with can be had again: ``timm:NAME`` (timm's hub) or
+            ``package:NAME`` (shipped with slotreel); None for random ones, files, and none at all.
     """
 
     feature_width: int

@@ -10,6 +10,7 @@ from einops import rearrange
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from safetensors.torch import save_file
+from timm.models.eva import checkpoint_filter_fn
 
 from slotreel.assemble import make as make_part
 from slotreel.backbones import tiny_vit as tiny_vit_file
@@ -36,6 +37,10 @@ REGISTERS = {
     "weights": "random",
     "model_args": {**SMALL, "img_size": 56},
 }
+DINOV3 = PLAIN | {"model": "vit_small_patch16_dinov3.lvd1689m"}
+DINOV3_BIASES = PLAIN | {"model": "vit_small_patch16_dinov3_qkvb.lvd1689m"}
+MIXED = PLAIN | {"model": "vit_small_patch16_rope_mixed_224.naver_in1k"}
+CHILD = PLAIN | {"model_args": SMALL | {"patch_size": 14, "img_size": 56}}
 
 
 def video(height, width=None, clips=2, frames=2):
@@ -51,6 +56,7 @@ def make(kind, **knobs):
         "tiny_vit": lambda: TinyViT(width=32, depth=2, weights="random", **knobs),
         "timm": lambda: scatter(TimmViT(**PLAIN, **knobs)),
         "timm_reg": lambda: scatter(TimmViT(**REGISTERS, **knobs)),
+        "timm_rotary": lambda: scatter(TimmViT(**DINOV3, **knobs)),
     }
     return parts[kind]()
 
@@ -64,7 +70,7 @@ def scatter(module):
     return module
 
 
-STEP = {"patches": 8, "small_cnn": 2, "tiny_vit": 8, "timm": 16, "timm_reg": 14}
+STEP = {"patches": 8, "small_cnn": 2, "tiny_vit": 8, "timm": 16, "timm_reg": 14, "timm_rotary": 16}
 
 
 # --------------------------------------------------------------------------- every backbone
@@ -118,7 +124,7 @@ def test_features_a_backbone_lacks_are_refused(kind, lacking):
     assert (backbone.key_width is None) == ("keys" in lacking)
 
 
-@pytest.mark.parametrize("kind", ["tiny_vit", "timm", "timm_reg"])
+@pytest.mark.parametrize("kind", ["tiny_vit", "timm", "timm_reg", "timm_rotary"])
 def test_frozen_networks_stay_put(kind):
     backbone = make(kind)
     torch.nn.Sequential(backbone).train()
@@ -130,7 +136,7 @@ def test_frozen_networks_stay_put(kind):
     assert not backbone(clip, frozenset({"keys"})).tokens.requires_grad
 
 
-@pytest.mark.parametrize("kind", ["tiny_vit", "timm", "timm_reg"])
+@pytest.mark.parametrize("kind", ["tiny_vit", "timm", "timm_reg", "timm_rotary"])
 def test_trainable_networks_train_every_parameter(kind):
     backbone = make(kind, frozen=False)
     assert not backbone.frozen
@@ -173,6 +179,7 @@ def test_every_option_builds(option):
     knobs = {"image_size": (112, 224)}
     if "model" in cfg:
         assert cfg.weights == "hub"
+        assert timm.is_model_pretrained(cfg.model)
         knobs |= {"weights": "random", "model_args": {"depth": 1}}
     if option == "tiny_vit":
         assert cfg.weights == "shipped"
@@ -361,50 +368,88 @@ def test_shipped_weights_belong_in_the_package():
 # --------------------------------------------------------------------------- timm_vit
 
 
-@pytest.mark.parametrize("knobs", [PLAIN, DINOV2, REGISTERS], ids=["dino", "dinov2", "registers"])
-@pytest.mark.parametrize("cells", [(4, 4), (5, 3)])
-def test_features_equal_timms_own_blocks(knobs, cells):
-    """Difference 0 to timm's embedding and blocks by hand, native grid and resized table."""
-    backbone = scatter(TimmViT(**knobs))
+KINDS = {
+    "dino": PLAIN,
+    "dinov2": DINOV2,
+    "registers": REGISTERS,
+    "dinov3": DINOV3,
+    "dinov3_biases": DINOV3_BIASES,
+    "mixed": MIXED,
+}
+
+
+def full_network(knobs):
+    """The whole network as timm builds it, with values everywhere."""
+    torch.manual_seed(5)
     args = {"num_classes": 0, "dynamic_img_size": True, **knobs["model_args"]}
-    vit = timm.create_model(knobs["model"], **args).eval()
-    vit.load_state_dict(backbone.vit.state_dict(), strict=False)
-    patch = vit.patch_embed.patch_size[0]
+    return scatter(timm.create_model(knobs["model"], **args)).eval()
+
+
+def same_weights(knobs, vit, **more):
+    backbone = TimmViT(**knobs | more)
+    state = vit.state_dict()
+    backbone.vit.load_state_dict({k: state[k] for k in backbone.vit.state_dict()})
+    return backbone
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cells", [(4, 4), (5, 3)])
+def test_features_of_any_block_equal_timms_own(kind, cells):
+    """Difference 0 to timm's own pass, native grid and others, before and after the final norm."""
+    vit = full_network(KINDS[kind])
+    patch, skip = vit.patch_embed.patch_size[0], vit.num_prefix_tokens
+    assert skip == (5 if kind in ("registers", "dinov3", "dinov3_biases") else 1)
     clip = video(cells[0] * patch, cells[1] * patch)
     mean, std = (torch.tensor(vit.pretrained_cfg[k]).view(3, 1, 1) for k in ("mean", "std"))
-    out, skip = backbone(clip, ALL), vit.num_prefix_tokens
+    frames = (clip.flatten(0, 1) - mean) / std
+    for layer in range(3):
+        for norm in (False, True):
+            backbone = same_weights(KINDS[kind], vit, layer=layer, final_norm=norm)
+            assert len(backbone.vit.blocks) == layer + 1
+            out = backbone(clip, frozenset({"cls"}))
+            with torch.no_grad():
+                ((tokens, prefix),) = vit.forward_intermediates(
+                    frames, [layer], norm=norm, output_fmt="NLC", intermediates_only=True,
+                    return_prefix_tokens=True,
+                )  # fmt: skip
+            assert torch.equal(out.tokens.flatten(0, 1), tokens)
+            assert torch.equal(out.cls.flatten(0, 1), prefix[:, 0])
     with torch.no_grad():
-        x = vit._pos_embed(vit.patch_embed((clip.flatten(0, 1) - mean) / std))
-        x = vit.blocks[1](vit.blocks[0](x))
-        qkv = vit.blocks[2].attn.qkv(vit.blocks[2].norm1(x))
-        last = vit.blocks[2](x)
-    assert skip == (5 if knobs is REGISTERS else 1)
-    assert torch.equal(out.tokens.flatten(0, 1), last[:, skip:])
-    assert torch.equal(out.cls.flatten(0, 1), last[:, 0])
-    assert torch.equal(out.keys.flatten(0, 1), qkv[:, skip:, 48:96])
+        whole = vit.forward_features(frames)
+    assert torch.equal(out.tokens.flatten(0, 1), whole[:, skip:])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cells", [(4, 4), (5, 3)])
+def test_keys_and_attention_are_those_inside_timms_block(kind, cells):
+    vit = full_network(KINDS[kind])
+    patch, skip = vit.patch_embed.patch_size[0], vit.num_prefix_tokens
+    clip, seen = video(cells[0] * patch, cells[1] * patch), {}
+    block = vit.blocks[1]
+    block.attn.fused_attn = False  # the only way in which timm shows the weights
+    block.norm1.register_forward_hook(lambda *args: seen.update(normed=args[-1]))
+    block.attn.attn_drop.register_forward_hook(lambda *args: seen.update(weights=args[-1]))
+    backbone = same_weights(KINDS[kind], vit, layer=1)
+    out = backbone(clip, ALL)
+    with torch.no_grad():
+        vit(backbone.normalise(clip).flatten(0, 1))
+        bias = block.attn.qkv.bias  # Eva has none or keeps those of queries and values apart
+        bias = 0 if bias is None else bias[48:96]
+        keys = seen["normed"] @ block.attn.qkv.weight[48:96].T + bias
     assert backbone.key_width == 48
-    query, key = (qkv[..., i : i + 48].reshape(4, -1, 4, 12) for i in (0, 48))
-    attention = torch.einsum("nhd,nshd->nhs", query[:, 0], key) * 12**-0.5
-    torch.testing.assert_close(out.cls_attention.flatten(0, 1), attention.softmax(-1)[..., skip:])
+    torch.testing.assert_close(out.keys.flatten(0, 1), keys[:, skip:], rtol=1e-4, atol=1e-5)
+    weights = seen["weights"][:, :, 0, skip:]
+    torch.testing.assert_close(out.cls_attention.flatten(0, 1), weights, rtol=1e-4, atol=1e-6)
 
 
-def test_layer_and_final_norm():
-    torch.manual_seed(0)
-    clip = video(64)
-    whole = scatter(TimmViT(**PLAIN, final_norm=True))
-    state = whole.vit.state_dict()
-    for layer in (1, -2):
-        part = TimmViT(**PLAIN, layer=layer)
-        part.vit.load_state_dict({k: state[k] for k in part.vit.state_dict()})
-        assert len(part.vit.blocks) == 2
-        x = whole.vit.blocks[1](whole.vit.blocks[0](whole._embed(
-            whole.normalise(clip).flatten(0, 1), (4, 4))))  # fmt: skip
-        assert torch.equal(part(clip).tokens.flatten(0, 1), x[:, 1:])
-    raw = TimmViT(**PLAIN)
-    raw.vit.load_state_dict({k: v for k, v in state.items() if not k.startswith("norm.")})
-    assert torch.equal(whole.vit.norm(raw(clip).tokens), whole(clip).tokens)
+def test_blocks_and_norms_that_do_not_exist_are_refused():
     with pytest.raises(ConfigError, match=r"layer=3: .* has 3 blocks"):
         TimmViT(**PLAIN, layer=3)
+    with pytest.raises(ConfigError, match=r"layer=-4: .*type backbone.layer=-1"):
+        TimmViT(**PLAIN, layer=-4)
+    pooled = PLAIN | {"model_args": SMALL | {"global_pool": "avg"}}
+    with pytest.raises(ConfigError, match=r"final_norm=true: .* has no norm per token"):
+        TimmViT(**pooled, final_norm=True)
 
 
 def test_normalisation_is_that_of_the_weights_unless_given():
@@ -428,6 +473,8 @@ def test_position_resize_and_drop_path_reach_the_network():
     offset.load_state_dict(smooth.state_dict())
     assert not torch.allclose(offset(clip).tokens, smooth(clip).tokens)
     assert torch.equal(offset(clip[..., :64, :64]).tokens, smooth(clip[..., :64, :64]).tokens)
+    with pytest.raises(ConfigError, match=r"position_resize=offset: .*dinov3.* has no table"):
+        TimmViT(**DINOV3, position_resize="offset")
     args = {**SMALL, "drop_path_rate": 0.1}
     dropping = TimmViT(DINO, "random", model_args=args, frozen=False)
     rates = [getattr(b.drop_path1, "drop_prob", 0.0) for b in dropping.vit.blocks]
@@ -449,7 +496,7 @@ def test_mistakes_in_the_model_are_explained(monkeypatch):
     with pytest.raises(ConfigError, match=r"expected a timm vision transformer; building resnet18"):
         TimmViT("resnet18")
     with pytest.raises(
-        ConfigError, match=r"expected a timm VisionTransformer, .* is a .*Distilled"
+        ConfigError, match=r"expected a timm VisionTransformer or Eva, .* is a .*Distilled"
     ):
         TimmViT("deit_tiny_distilled_patch16_224", model_args={"depth": 1})
     with pytest.raises(ConfigError, match=r"building .*depht"):
@@ -468,7 +515,7 @@ def test_mistakes_in_the_model_are_explained(monkeypatch):
     monkeypatch.setattr(timm, "create_model", no_network)
     with pytest.raises(CheckpointError) as error:
         TimmViT(**HUB)
-    assert "https://huggingface.co/timm/vit_small_patch16_224.dino" in str(error.value)
+    assert "curl -LO https://huggingface.co/timm/vit_small_patch16_224.dino/" in str(error.value)
     assert "dino_deitsmall16_pretrain.pth" in str(error.value)
     assert "backbone.weights=FILE" in str(error.value)
     assert "backbone.weights=random" in str(error.value)
@@ -492,16 +539,11 @@ def test_pretrained_weights_are_those_timm_fetches(monkeypatch, caplog):
 # --------------------------------------------------------------------------- published layouts
 
 
-def full_state(knobs):
-    """All tensors of the whole network as timm names them, with values everywhere."""
-    torch.manual_seed(5)
-    return scatter(timm.create_model(knobs["model"], num_classes=0, **knobs["model_args"])).eval()
-
-
 def as_dino_full(state):
     def net(prefix, scale):
         out = {f"{prefix}backbone.{k}": v * scale for k, v in state.items()}
-        return out | {f"{prefix}head.last_layer.weight_g": torch.ones(2)}
+        head = {f"{prefix}head.mlp.0.weight": torch.ones(2, 2)}
+        return out | head | {f"{prefix}head.last_layer.weight_g": torch.ones(2)}
 
     return {
         "student": net("module.", 0.5),
@@ -512,11 +554,20 @@ def as_dino_full(state):
     }
 
 
+def as_masked_autoencoder(state):
+    names = ("embed.weight", "pos_embed", "blocks.0.norm1.weight", "norm.bias", "pred.weight")
+    decoder = {f"decoder_{name}": torch.ones(2) for name in names}
+    return {"model": state | decoder | {"mask_token": torch.zeros(1, 1, 48)}, "epoch": 399}
+
+
 LAYOUTS = {
     "timm": lambda s: s,
     "dino_full": as_dino_full,
     "module": lambda s: {f"module.{k}": v for k, v in s.items()},
     "module_backbone": lambda s: {f"module.backbone.{k}": v for k, v in s.items()},
+    "child": as_dino_full,
+    "encoder": lambda s: {"teacher": {f"module.encoder.{k}": v for k, v in s.items()}},
+    "masked_autoencoder": as_masked_autoencoder,
     "with_head": lambda s: {"model": s | {"head.weight": torch.ones(3, 48)}},
     "mask_token": lambda s: s | {"mask_token": torch.zeros(1, 48)},
     "slot_model": lambda s: {
@@ -532,8 +583,8 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_weights_in_published_layouts(layout, tmp_path, caplog):
-    knobs = DINOV2 if layout == "mask_token" else PLAIN
-    vit, clip = full_state(knobs), video(112)
+    knobs = {"mask_token": DINOV2, "child": CHILD}.get(layout, PLAIN)
+    vit, clip = full_network(knobs), video(112)
     tree = LAYOUTS[layout](vit.state_dict())
     path = tmp_path / ("w.safetensors" if layout == "timm" else "w.pth")
     save_file(tree, path) if layout == "timm" else torch.save(tree, path)
@@ -541,10 +592,7 @@ def test_weights_in_published_layouts(layout, tmp_path, caplog):
         backbone = TimmViT(**knobs | {"weights": str(path)})
     assert "random weights" not in caplog.text
     assert backbone.origin is None
-    expected = TimmViT(**knobs)
-    state = vit.state_dict()
-    expected.vit.load_state_dict({k: state[k] for k in expected.vit.state_dict()})
-    assert torch.equal(backbone(clip).tokens, expected(clip).tokens)
+    assert torch.equal(backbone(clip).tokens, same_weights(knobs, vit)(clip).tokens)
 
 
 def test_random_weights_are_announced(caplog):
@@ -564,7 +612,7 @@ def test_weights_must_be_named(nothing):
 
 def test_register_weights_of_the_original_release(tmp_path):
     """There the class token's position is an entry of the table; timm adds it to the token."""
-    state = full_state(REGISTERS).state_dict()
+    state = full_network(REGISTERS).state_dict()
     place = torch.randn(1, 1, 48)
     original = {k: v for k, v in state.items() if k != "reg_token"} | {
         "register_tokens": state["reg_token"],
@@ -581,7 +629,7 @@ def test_register_weights_of_the_original_release(tmp_path):
 def test_gated_mlp_weights_of_the_original_release(tmp_path):
     args = {"depth": 1, "embed_dim": 48, "num_heads": 4, "img_size": 56}
     knobs = {"model": "vit_giant_patch14_dinov2.lvd142m", "model_args": args}
-    state = full_state(knobs).state_dict()
+    state = full_network(knobs).state_dict()
     names = {".mlp.fc1.": ".mlp.w12.", ".mlp.fc2.": ".mlp.w3."}
     original = dict(state)
     for new, old in names.items():
@@ -593,8 +641,56 @@ def test_gated_mlp_weights_of_the_original_release(tmp_path):
         assert torch.equal(value, state[name])
 
 
+def as_dinov3_release(state, bias):
+    """Names of Meta's files; the key's third of a bias is masked there and may hold anything."""
+    names = {"gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma", "reg_token": "storage_tokens"}
+    out = {"mask_token": torch.zeros(1, 48), "rope_embed.periods": torch.ones(3)}
+    out |= {"local_cls_norm.weight": torch.ones(48)}
+    for i in range(3):
+        out[f"blocks.{i}.attn.qkv.bias"] = bias.clone()
+        out[f"blocks.{i}.attn.qkv.bias_mask"] = torch.ones(144)
+    for name, value in state.items():
+        for new, old in names.items():
+            name = name.replace(new, old)
+        if not name.endswith(("q_bias", "v_bias")):
+            out[name] = value
+    return out
+
+
+@pytest.mark.parametrize("knobs", [DINOV3, DINOV3_BIASES], ids=["no_biases", "biases"])
+@pytest.mark.parametrize("layer", [0, -1])
+def test_dinov3_weights_of_the_original_release(knobs, layer, tmp_path):
+    vit = full_network(knobs)
+    bias = torch.randn(144) if knobs is DINOV3_BIASES else torch.zeros(144)
+    bias[48:96] = 7.0
+    release = as_dinov3_release(vit.state_dict(), bias)
+    torch.save(release, tmp_path / "dinov3.pth")
+    backbone = TimmViT(**knobs | {"weights": str(tmp_path / "dinov3.pth"), "layer": layer})
+    vit.load_state_dict(checkpoint_filter_fn(release, vit))  # timm's own conversion
+    expected = same_weights(knobs, vit, layer=layer)
+    assert torch.equal(backbone(video(64)).tokens, expected(video(64)).tokens)
+
+
+def test_dinov3_weights_of_another_network_are_refused(tmp_path):
+    release = as_dinov3_release(full_network(DINOV3).state_dict(), torch.ones(144))
+
+    def load(tree, **knobs):
+        torch.save(tree, tmp_path / "w.pth")
+        return TimmViT(**DINOV3 | knobs | {"weights": str(tmp_path / "w.pth")})
+
+    with pytest.raises(CheckpointError, match=r"qkv.bias is not 0 .*dinov3_qkvb"):
+        load(release)
+    with pytest.raises(CheckpointError, match=r"missing 'pos_embed'; unexpected .*rope"):
+        load(release, model=DINO)
+    release = as_dinov3_release(full_network(DINOV3).state_dict(), torch.zeros(144))
+    with pytest.raises(CheckpointError, match=r"missing none; unexpected 'blocks.1.extra'"):
+        load(release | {"blocks.1.extra": torch.ones(1)})
+    with pytest.raises(CheckpointError, match=r"'reg_token \(1, 2, 48\) instead of \(1, 4, 48\)'"):
+        load(release | {"storage_tokens": torch.ones(1, 2, 48)})
+
+
 def test_wrong_weights_are_refused_by_name(tmp_path):
-    state = full_state(PLAIN).state_dict()
+    state = full_network(PLAIN).state_dict()
     cut = {k: v for k, v in state.items() if k != "blocks.1.attn.qkv.bias"}
 
     def load(tree, **knobs):

@@ -1,53 +1,49 @@
-"""Pretrained vision transformers of the timm library: DINO, DINOv2 and their relatives."""
+"""Pretrained vision transformers of the timm library: DINO, DINOv2, DINOv3, their relatives."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import timm
 import torch
-from einops import rearrange
-from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from slotreel.errors import CheckpointError, ConfigError, nearest
+from slotreel.errors import ConfigError
 from slotreel.interfaces import Backbone
+from slotreel.layers import timm_networks as networks
 from slotreel.layers.frames import Normalise, check_want, in_chunks, patch_grid
 from slotreel.layers.position import Resize, check_resize, resize_table
-from slotreel.layers.weights import find_network, is_random, load_all, read_tensors
+from slotreel.layers.weights import is_random
 from slotreel.types import FrameFeatures
-
-LANDMARK = "patch_embed.proj.weight"
-# Parts of published files that no feature depends on.
-UNUSED = ("mask_token", "head.", "head_dist.", "fc_norm.", "attn_pool.")
-RESERVED = ("patch_drop_rate", "dynamic_img_size", "dynamic_img_pad", "num_classes", "in_chans")
 
 
 class TimmViT(Backbone):
     """Patch tokens of a block of a vision transformer, by default the last, before the final norm.
 
     Source: Dosovitskiy et al. 2021 (ViT), weights of Caron et al. 2021 (DINO), Oquab et al. 2024
-    (DINOv2) and others. Differs: class and register tokens are cut off; blocks and norms after the
-    feature are dropped, so they are neither stored nor trained.
+    (DINOv2), Simeoni et al. 2025 (DINOv3) and others. Differs: class and register tokens are cut
+    off; blocks and norms after the feature are dropped, so they are neither stored nor trained;
+    DINOv3's rotary periods are timm's in float32, where the release rounds them to bfloat16.
 
     Args:
         model: name in timm, with the tag of its weights, e.g. ``vit_small_patch16_224.dino``.
         weights: ``hub`` (fetched by that name; needs a network once), ``random``, or a file in
-            timm's layout or that of the original DINO and DINOv2 releases.
+            timm's layout or that of the original releases of DINO, DINOv2, DINOv3 and of networks
+            trained with DINO's or the masked autoencoder's code (Silicon Menagerie).
         layer: block whose output is the feature, counted as Python does; -1 is the last.
         final_norm: apply the network's final LayerNorm to the feature.
         frozen: features never change; the network stays in evaluation mode.
-        position_resize: how the position table meets other grids, see ``layers.position``.
+        position_resize: how the position table meets other grids, see ``layers.position``; rotary
+            positions (DINOv3) are computed for each grid and have no table.
         frames_per_call: frames encoded at a time, to bound memory; None takes all.
         mean: per colour; None takes that of the weights.
         std: per colour; None takes that of the weights.
-        model_args: further arguments of timm's VisionTransformer, e.g. ``drop_path_rate``.
+        model_args: further arguments of timm's network, e.g. ``drop_path_rate``.
         image_size: (H, W) at training, checked at once if given.
 
     Shapes: (B, T, 3, H, W) -> tokens (B, T, h*w, E); keys (B, T, h*w, E), the middle third of that
-        block's fused qkv; cls (B, T, E); cls_attention (B, T, heads, h*w), which with the prefix
-        tokens' share sums to 1.
+        block's fused qkv, before any rotation; cls (B, T, E); cls_attention (B, T, heads, h*w),
+        which with the prefix tokens' share sums to 1.
 
     Raises:
         ConfigError: an unknown model, block or feature; frames that are no multiple of the patch.
@@ -70,20 +66,26 @@ class TimmViT(Backbone):
     ) -> None:
         super().__init__()
         self.model, self.position_resize = model, check_resize(position_resize)
-        vit = _create(model, dict(model_args or {}))
-        cfg = vit.pretrained_cfg
-        self.origin = f"timm:{model}" if weights == "hub" else None
-        self.vit = _fetch(model, dict(model_args or {}), cfg) if weights == "hub" else vit
+        self.vit = networks.create(model, model_args or {})
+        cfg = self.vit.pretrained_cfg
+        if self.vit.pos_embed is None and position_resize != "antialias":
+            raise ConfigError(
+                f"backbone.position_resize={position_resize}: {model} has no table of positions to "
+                "resize; leave it out"
+            )
+        if weights == "hub":
+            self.vit = networks.fetch(model, model_args or {}, cfg)
+            self.origin = f"timm:{model}"
         unused = self._cut(layer, final_norm)
         if weights != "hub" and not is_random(weights, "hub", f"backbone {model}"):
-            _load(self.vit, weights, unused)
+            networks.load(self.vit, weights, unused)
         self.normalise = Normalise(
             cfg["mean"] if mean is None else mean, cfg["std"] if std is None else std
         )
         self.feature_width = self.vit.embed_dim
         self.frames_per_call = frames_per_call
         last = self.vit.blocks[-1]
-        self._attends = type(last) is Block and hasattr(last.attn, "qkv")
+        self._attends = networks.can_project(last)
         self.key_width = last.attn.qkv.out_features // 3 if self._attends else None
         self.frozen = frozen
         if frozen:
@@ -110,7 +112,7 @@ class TimmViT(Backbone):
         if not final_norm:
             self.vit.norm = nn.Identity()
         dropped = tuple(f"blocks.{i}." for i in range(keep, depth))
-        return (*UNUSED, *dropped, *(() if final_norm else ("norm.",)))
+        return (*networks.UNUSED, *dropped, *(() if final_norm else ("norm.",)))
 
     def train(self, mode: bool = True) -> TimmViT:
         """Training mode, which a frozen network never enters."""
@@ -164,76 +166,20 @@ class TimmViT(Backbone):
         self, frames: Tensor, grid: tuple[int, int], want: frozenset[str]
     ) -> dict[str, Tensor]:
         x = self._embed(frames, grid)
-        for block in self.vit.blocks[:-1]:
-            x = block(x)
+        *earlier, rope = networks.rotations(self.vit, grid)
+        for block, code in zip(self.vit.blocks, earlier, strict=False):
+            x = networks.run_block(block, x, code)
         last, skip = self.vit.blocks[-1], self.vit.num_prefix_tokens
         out: dict[str, Tensor] = {}
         if want & {"keys", "cls_attention"}:
-            query, key, _ = last.attn.qkv(last.norm1(x)).chunk(3, dim=-1)
+            query, key = networks.project(last, x)
             if "keys" in want:
                 out["keys"] = key[:, skip:]
             if "cls_attention" in want:
-                out["cls_attention"] = _cls_attention(last.attn, query, key)[..., skip:]
-        x = self.vit.norm(last(x))
+                attention = networks.cls_attention(last.attn, query, key, rope)
+                out["cls_attention"] = attention[..., skip:]
+        x = self.vit.norm(networks.run_block(last, x, rope))
         out["tokens"] = x[:, skip:]
         if "cls" in want:
             out["cls"] = x[:, 0]
         return out
-
-
-def _cls_attention(attention: Any, query: Tensor, key: Tensor) -> Tensor:
-    """Weights (n, heads, tokens) with which the first token attends to all."""
-    q, k = (rearrange(t, "n s (m d) -> n m s d", m=attention.num_heads) for t in (query, key))
-    q, k = attention.q_norm(q[:, :, :1]), attention.k_norm(k)
-    return (q * attention.scale @ k.transpose(-2, -1)).softmax(dim=-1).squeeze(2)
-
-
-def _create(model: str, model_args: dict[str, Any]) -> Any:
-    reserved = sorted(set(model_args) & set(RESERVED))
-    if reserved:
-        raise ConfigError(f"backbone.model_args cannot set {reserved}; leave them out")
-    if not timm.is_model(model):
-        names = timm.list_models(module="vision_transformer", pretrained=True)
-        raise ConfigError(f"timm has no model {model}; {nearest(model, names)}")
-    try:
-        vit = timm.create_model(model, num_classes=0, dynamic_img_size=True, **model_args)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"expected a timm vision transformer; building {model} with {model_args} gives: {error}"
-        ) from error
-    if type(vit) is not VisionTransformer:
-        raise ConfigError(
-            f"expected a timm VisionTransformer, {model} is a {type(vit).__name__}; "
-            "type backbone.model=vit_small_patch14_dinov2.lvd142m"
-        )
-    return vit
-
-
-def _fetch(model: str, model_args: dict[str, Any], cfg: Mapping[str, Any]) -> Any:
-    try:
-        return timm.create_model(
-            model, pretrained=True, num_classes=0, dynamic_img_size=True, **model_args
-        )
-    except Exception as error:  # every network library has its own
-        hub, url = cfg.get("hf_hub_id"), cfg.get("url")
-        hub = f"https://huggingface.co/{hub}/resolve/main/model.safetensors" if hub else None
-        places = " or ".join(place for place in (hub, url) if place) or "the authors' page"
-        raise CheckpointError(
-            f"could not fetch the weights of {model} ({type(error).__name__}: {error}); fetch "
-            f"{places} where there is a network, then type backbone.weights=FILE; or type "
-            "backbone.weights=random for an untrained network"
-        ) from error
-
-
-def _load(vit: VisionTransformer, path: str, unused: tuple[str, ...]) -> None:
-    tensors = find_network(read_tensors(path), LANDMARK, path)
-    # DINOv2: gated MLPs have other names; with registers, the class token has its position apart.
-    gated = {".mlp.w12.": ".mlp.fc1.", ".mlp.w3.": ".mlp.fc2."}
-    for old, new in gated.items():
-        tensors = {k.replace(old, new): v for k, v in tensors.items()}
-    if "register_tokens" in tensors:
-        tensors["reg_token"] = tensors.pop("register_tokens")
-        if vit.no_embed_class and {"pos_embed", "cls_token"} <= tensors.keys():
-            tensors["cls_token"] = tensors["cls_token"] + tensors["pos_embed"][:, :1]
-            tensors["pos_embed"] = tensors["pos_embed"][:, 1:]
-    load_all(vit, tensors, path, unused)

@@ -202,20 +202,6 @@ def test_order_and_hue() -> None:
     assert not torch.allclose(turned, batch.views[0], atol=1e-2)
 
 
-def test_device_resize_is_the_plain_bicubic_cut_to_range() -> None:
-    batch = make_batch(2)
-    out = augment_batch(batch, [Resize(12, "bicubic", antialias=False)], 0, 0)
-    frames = batch.views[0].flatten(0, 1)
-    wanted = torch.nn.functional.interpolate(frames, (12, 12), mode="bicubic").clamp(0, 1)
-    assert torch.equal(out.views[0].flatten(0, 1), wanted)
-    assert out.teacher_view is not None
-    assert out.teacher_view.shape == (2, 2, 3, 12, 12)
-    assert out.labels is batch.labels  # of their own size
-    flow = batch._replace(hints={"flow": torch.zeros(2, 2, 6, 8, 2)})
-    with pytest.raises(ConfigError, match="Resize cannot move the hint 'flow'"):
-        augment_batch(flow, [Resize(12)], 0, 0)
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [

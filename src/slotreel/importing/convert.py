@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,8 +77,7 @@ def import_checkpoint(
     if out.exists():
         raise ConfigError(f"{out} is there already; give another directory, or remove it")
     published = read_published(path)
-    cfg = compose_config("train", [f"experiment={experiment}", "logger=none", *overrides])
-    slots = slots_of(cfg)
+    cfg, slots = _model(experiment, tuple(overrides))
     problems = differences(published.tensors, slots)
     if problems:
         fits = [f"--source {s} --preset {p}" for s, p in _fitting(published.tensors)]
@@ -117,6 +117,12 @@ def experiment_of(source: str, preset: str) -> str:
         known = nearest(preset, PRESETS[source])
         raise ConfigError(f"--preset of {source} has no option {preset}; {known}")
     return f"{source}_{preset}"
+
+
+@functools.cache
+def _model(experiment: str, overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, Slot]]:
+    cfg = compose_config("train", [f"experiment={experiment}", "logger=none", *overrides])
+    return cfg, slots_of(cfg)
 
 
 def slots_of(cfg: DictConfig) -> dict[str, Slot]:
@@ -178,8 +184,7 @@ def _fitting(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
     """Every preset whose parameters the tensors are."""
     for source, presets in PRESETS.items():
         for preset in presets:
-            cfg = compose_config("train", [f"experiment={experiment_of(source, preset)}"])
-            if not differences(tensors, slots_of(cfg)):
+            if not differences(tensors, _model(experiment_of(source, preset), ())[1]):
                 yield source, preset
 
 

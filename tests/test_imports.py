@@ -31,7 +31,8 @@ ALLOWED = {
     "model": BASE,
     "objective": BASE | {"model"},
     "runtime": {"errors"},
-    "training": BASE | {"training", "runtime", "protocols", "data", "files", "__init__"},
+    "frozen": BASE,
+    "training": BASE | {"training", "frozen", "runtime", "protocols", "data", "files", "__init__"},
 }
 FILES = sorted(SRC.rglob("*.py"))
 

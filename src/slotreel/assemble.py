@@ -44,13 +44,24 @@ def image_size_of(cfg: DictConfig) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def build_objective(cfg: DictConfig, world: World | None = None) -> Objective:
+def build_objective(
+    cfg: DictConfig, world: World | None = None, *, weights: bool = True
+) -> Objective:
     """The objective ``cfg.model`` names, given those facts its constructor asks for by name.
+
+    Args:
+        cfg: a resolved or composed configuration.
+        world: this process among its peers.
+        weights: fetch or read those the backbone starts from; False where a checkpoint that holds
+            all of them is loaded next.
 
     Raises:
         ConfigError: parts that do not fit together, with what to type instead.
     """
     world = world or World()
+    if not weights and "weights" in (cfg.get("backbone") or {}):
+        cfg = cfg.copy()
+        cfg.backbone.weights = "random"
     torch.manual_seed(seed_of(cfg.seed, "parameters"))
     wanted = inspect.signature(get_class(cfg.model["_target_"])).parameters
     facts: dict[str, Any] = {

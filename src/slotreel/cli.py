@@ -45,8 +45,8 @@ def run_app(app: Callable[[], Any], conf: Path) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if _is_hydra(error):
-            fail(_explain(error, arguments, conf))
+        if is_hydra(error):
+            fail(explain(error, arguments, conf, Path(sys.argv[0]).stem))
         logging.getLogger(__name__).error("%s", traceback.format_exc())
         sys.exit(1)
 
@@ -131,22 +131,22 @@ def check_groups(arguments: list[str], conf: Path) -> None:
             raise ConfigError(f"+{key}={value}: there is no group {key}; {nearest(key, groups)}")
 
 
-def _is_hydra(error: BaseException) -> bool:
+def is_hydra(error: BaseException) -> bool:
+    """Whether Hydra or its parts raised this."""
     module = type(error).__module__
     return module.startswith(("hydra", "omegaconf", "antlr4"))
 
 
-def _explain(error: Exception, arguments: list[str], conf: Path) -> str:
-    """Hydra's message, or for an unknown key the nearest ones."""
+def explain(error: Exception, arguments: list[str], conf: Path, name: str) -> str:
+    """Hydra's message about command ``name``, or for an unknown key the nearest ones."""
     match = re.search(r"Could not override '([^']+)'", str(error))
     if match is None:
         match = re.search(r"Could not (?:append|delete).*?'([^']+)'", str(error))
     if match is None:
         return str(error).strip()
-    program = Path(sys.argv[0])
-    known = {*known_keys(conf, program.stem), *groups_of(_config_folders(arguments, conf))}
+    known = {*known_keys(conf, name), *groups_of(_config_folders(arguments, conf))}
     hint = nearest(match[1], known)
-    return f"there is no key {match[1]}; {hint} (./{program.name} --cfg job shows all)"
+    return f"there is no key {match[1]}; {hint} (./{name}.py --cfg job shows all)"
 
 
 def known_keys(conf: Path, name: str) -> list[str]:

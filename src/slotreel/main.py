@@ -28,7 +28,14 @@ from slotreel.report import (
     write_pictures,
     write_report,
 )
-from slotreel.resume import cloned, initialise_from, reconcile, restore, stored_config
+from slotreel.resume import (
+    cloned,
+    initialise_from,
+    reconcile,
+    restore,
+    starting_point,
+    stored_config,
+)
 from slotreel.runtime.distributed import (
     World,
     choose_device,
@@ -84,13 +91,14 @@ def _train(
     def sinks() -> list[Sink]:
         return open_sinks(cfg, directory) if world.is_main else []
 
-    run = build_run(cfg, world, device, directory, sinks)
+    start = starting_point(directory, cfg.init_from, resuming)
+    fetch = start is None or not checkpoint.holds_everything(start.content)
+    run = build_run(cfg, world, device, directory, sinks, weights=fetch)
     if world.is_main:
         _introduce(run, cfg)
-    if resuming:
-        restore(run)
-    elif cfg.init_from:
-        initialise_from(run, cfg.init_from)
+    if start is not None:
+        (restore if resuming else initialise_from)(run, start)
+    del start  # as large as the model and its optimizer
     try:
         with _profiled(directory) if cfg.trainer.profile else nullcontext():
             code = fit(run)
@@ -215,7 +223,7 @@ def _best_row(run: Run, validation: Validation) -> list[Row]:
         return []
     content = checkpoint.read(run.directory / "checkpoints" / "best.pt")
     last = {k: v.clone() for k, v in run.objective.state_dict().items()}
-    run.objective.load_state_dict(content["objective"])
+    checkpoint.load_objective(run.objective, content, "best.pt")
     table = score(run.objective, validation, run.image_size, run.device)
     run.objective.load_state_dict(last)
     return [Row("this run", "best", table, best.step)]

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Turn a published checkpoint of SlotContrast, VideoSAUR or DINOSAUR into a slotreel run.
 
-    python scripts/import_checkpoint.py --source slotcontrast --preset movi_c movi_c.ckpt runs/movi_c
-    python scripts/import_checkpoint.py --source slotcontrast --preset movi_c my.ckpt OUT num_slots=7
+    python scripts/import_checkpoint.py --source slotcontrast --preset movi_c movi_c.ckpt runs/c
+    python scripts/import_checkpoint.py --source slotcontrast --preset movi_c m.ckpt out num_slots=7
 
 The second form reads a model that was trained with other settings: key=value as for ./train.py.
 The frozen backbone is stored as timm's name and a hash; --full stores its weights too.

@@ -111,7 +111,7 @@ def _gru(p: State, at: str, u: Tensor, h: Tensor) -> Tensor:
 
 
 def _block(p: State, at: str, x: Tensor, memory: Tensor, own: bool = False) -> Tensor:
-    """Pre-norm block of 4 heads whose logits are multiplied by sqrt(d); memory is not normalised."""
+    """Pre-norm block of 4 heads, logits multiplied by sqrt(d), memory not normalised."""
     z = _norm(p, f"{at}.norm1", x)
     weight, bias = p[f"{at}.self_attn.qkv.weight"], p[f"{at}.self_attn.qkv.bias"]
     wq, wk, wv = weight.chunk(3)

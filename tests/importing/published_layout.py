@@ -1,4 +1,4 @@
-"""Keys and shapes of the published files, written down by hand from a table of them, not from our code.
+"""Keys and shapes of the published files, written down by hand, not from our code.
 
 F backbone width, D slot width, K slots, P patches, N 14 x 14 pixel patches of the position table.
 """
@@ -71,7 +71,9 @@ def shapes(k: Kind) -> Shapes:
         found["initializer.slots"] = (1, k.K, k.D)
     found |= _vit(f"encoder{wrap}.backbone.model", k)
     mlp = f"encoder{wrap}.output_transform.layers"
-    found |= _both(f"{mlp}.0", k.F) | _both(f"{mlp}.1", 2 * k.F, k.F) | _both(f"{mlp}.3", k.D, 2 * k.F)
+    found |= (
+        _both(f"{mlp}.0", k.F) | _both(f"{mlp}.1", 2 * k.F, k.F) | _both(f"{mlp}.3", k.D, 2 * k.F)
+    )
     found |= {f"{corrector}.{name}.weight": (k.D, k.D) for name in ("to_k", "to_v", "to_q")}
     found |= {f"{corrector}.gru.weight_{n}": (3 * k.D, k.D) for n in ("ih", "hh")}
     found |= {f"{corrector}.gru.bias_{n}": (3 * k.D,) for n in ("ih", "hh")}

@@ -65,7 +65,9 @@ def test_a_name_is_fetched_once(cache: Path, remote: Path, table: Callable[..., 
     assert hub.locate(f"hub:{NAME}", table()) == where
 
 
-def test_two_at_once_fetch_once(table: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+def test_two_at_once_fetch_once(
+    table: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
     written = table()
     threads = [threading.Thread(target=hub.locate, args=(f"hub:{NAME}", written)) for _ in "ab"]
@@ -94,7 +96,7 @@ def test_without_a_network(cache: Path, remote: Path, table: Callable[..., Path]
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(CheckpointError, match="did you mean: .*slotcontrast/movi_c"):
+    with pytest.raises(CheckpointError, match=r"did you mean: .*slotcontrast/movi_c"):
         hub.locate("hub:slotcontrast/movi_d")
 
 

@@ -30,7 +30,13 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize(("source", "preset"), sorted(SMALL))
+SLOW = {("slotcontrast", "movi_e"), ("videosaur", "ytvis2021_dinov2")}
+
+
+@pytest.mark.parametrize(
+    ("source", "preset"),
+    [pytest.param(*one, marks=[pytest.mark.slow] * (one in SLOW)) for one in sorted(SMALL)],
+)
 def test_slots_and_masks_are_those_of_the_equations(
     source: str, preset: str, tmp_path: Path
 ) -> None:

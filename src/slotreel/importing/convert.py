@@ -87,6 +87,7 @@ def import_checkpoint(
         slot.ours: published.tensors[name].reshape(slot.shape) for name, slot in slots.items()
     }
     stored, references = (objective, {}) if full else _by_reference(objective, cfg)
+    config = OmegaConf.to_yaml(cfg)
     content = {
         "step": published.step,
         "evaluated_step": None,
@@ -94,12 +95,12 @@ def import_checkpoint(
         "objective": stored,
         "frozen": references,
         "optimizer": None,
-        "config": OmegaConf.to_yaml(cfg),
+        "config": config,
         "imported": {"source": source, "preset": preset, "sha256": published.sha256},
     }
     with _new_directory(out) as temporary:
         save_atomic(checkpoint_path(temporary, published.step), content)
-        (temporary / "config.yaml").write_text(content["config"], encoding="utf-8")
+        (temporary / "config.yaml").write_text(config, encoding="utf-8")
     origins = ", ".join(reference["origin"] for reference in references.values())
     backbone = f"by reference to {origins}" if references else "stored in full"
     return Imported(out, published.step, len(objective), published.sha256, backbone)

@@ -106,8 +106,8 @@ def _download(name: str, entry: Entry, folder: Path, file: Path) -> None:
         fetch(entry.url, folder, Console(stderr=True))
     except DataError as error:
         raise CheckpointError(
-            f"{PREFIX}{name}: {error.__cause__ or error}. Type the same again to continue, or fetch "
-            f"{entry.url} where there is a network, put it at {file}, and type the same again"
+            f"{PREFIX}{name}: {error.__cause__ or error}. Type the same again to continue, or "
+            f"fetch {entry.url} where there is a network, put it at {file}, and type the same again"
         ) from error
 
 

@@ -86,7 +86,7 @@ class Loaded(NamedTuple):
     objective: Objective
     config: DictConfig
     step: int
-    directory: Path  # of the run; of a lone file, its folder
+    directory: Path  # see ``run_directory``
 
 
 def load_checkpoint(spec: str | Path) -> Loaded:
@@ -105,8 +105,12 @@ def load_checkpoint(spec: str | Path) -> Loaded:
     with _blaming(path, content) if missing else nullcontext():
         objective = build_objective(config, weights=missing)
     checkpoint.load_objective(objective, content, str(path))
-    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    return Loaded(objective, config, content["step"], run)
+    return Loaded(objective, config, content["step"], run_directory(path))
+
+
+def run_directory(path: Path) -> Path:
+    """The run a checkpoint file belongs to; of a lone file or an exported one, its folder."""
+    return path.parent.parent if path.parent.name == "checkpoints" else path.parent
 
 
 @contextmanager

@@ -29,14 +29,7 @@ from slotreel.report import (
     write_pictures,
     write_report,
 )
-from slotreel.resume import (
-    cloned,
-    initialise_from,
-    reconcile,
-    restore,
-    starting_point,
-    stored_config,
-)
+from slotreel.resume import cloned, reconcile, start_from, starting_point, stored_config
 from slotreel.runtime.distributed import (
     World,
     choose_device,
@@ -45,6 +38,7 @@ from slotreel.runtime.distributed import (
     share_object,
 )
 from slotreel.runtime.logging import FILE_ONLY, Sink, setup_logging
+from slotreel.runtime.provenance import describe_code
 from slotreel.scores import Comparison, Row, flat_scores
 from slotreel.training import checkpoint
 from slotreel.training.evaluate import check_health, evaluate
@@ -98,8 +92,8 @@ def _train(
     if world.is_main:
         _introduce(run, cfg)
     if start is not None:
-        (restore if resuming else initialise_from)(run, start)
-    del start  # as large as the model and its optimizer
+        start_from(run, start, resuming)
+        del start  # as large as the model and its optimizer
     try:
         with _profiled(directory) if cfg.trainer.profile else nullcontext():
             code = fit(run)
@@ -201,7 +195,7 @@ def _finish(run: Run, cfg: DictConfig, started: float) -> None:
             "cpu_minutes": time.process_time() / 60,
         }
         facts = {"seed": cfg.seed, "step": run.state.step, "checkpoint": str(run.directory)}
-        text = write_report(run.directory, comparisons, **facts, **minutes)
+        text = write_report(run.directory, comparisons, **facts, **minutes, **describe_code())
         shown = {FILE_ONLY: show_scores(run.directory, comparisons)}
         log.info("scores of step %d:\n%s", run.state.step, text, extra=shown)
         _show(run, minutes)

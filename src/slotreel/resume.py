@@ -156,12 +156,20 @@ def starting_point(directory: Path, init_from: str | None, resuming: bool) -> St
     return start
 
 
-def restore(run: Run, start: Start) -> None:
-    """Go on from a checkpoint of the run's own directory.
+def start_from(run: Run, start: Start, resuming: bool) -> None:
+    """Go on where a checkpoint of this run stopped, or begin with the weights of another.
 
     Raises:
         CheckpointError: it belongs to another model.
     """
+    if resuming:
+        _restore(run, start)
+        return
+    checkpoint.load_objective(run.objective, start.content, str(start.path))
+    log.info("weights from %s", start.path)
+
+
+def _restore(run: Run, start: Start) -> None:
     content = start.content
     where = f"step {content['step']} of {run.directory}"
     checkpoint.load_objective(run.objective, content, where)
@@ -170,9 +178,3 @@ def restore(run: Run, start: Start) -> None:
     run.state.evaluated_step = content["evaluated_step"]
     run.state.best = None if content["best"] is None else Best(*content["best"])
     log.info("resumed %s at step %d", run.directory, run.state.step)
-
-
-def initialise_from(run: Run, start: Start) -> None:
-    """Start a new run from the weights of another (``init_from=``)."""
-    checkpoint.load_objective(run.objective, start.content, str(start.path))
-    log.info("weights from %s", start.path)

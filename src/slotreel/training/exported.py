@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from slotreel.errors import CheckpointError
@@ -32,9 +32,7 @@ def write_exported(folder: Path, content: dict[str, Any]) -> None:
     header = {key: content.get(key) for key in _KEYS}
     with replacing(folder / WEIGHTS) as temporary:
         metadata = {"format": "pt", _HEADER: json.dumps(header)}
-        save_file(
-            {name: value.contiguous() for name, value in tensors.items()}, temporary, metadata
-        )
+        temporary.write_bytes(save(tensors, metadata))  # save_file lets nobody else read it
     with replacing(folder / CONFIG) as temporary:
         temporary.write_text(content["config"], encoding="utf-8")
 

@@ -14,6 +14,7 @@ from slotreel.assemble import build_objective
 from slotreel.baselines.trivial import TRIVIAL_ROWS, Trivial
 from slotreel.errors import CheckpointError, ConfigError
 from slotreel.features_only import FeaturesOnly
+from slotreel.importing.hub import locate
 from slotreel.interfaces import Objective
 from slotreel.results.stored import StoredMasks
 from slotreel.training import checkpoint
@@ -92,12 +93,12 @@ def load_checkpoint(spec: str | Path) -> Loaded:
     """The model of a checkpoint; weights are fetched only if it leaves some out.
 
     Args:
-        spec: what ``checkpoint.find`` takes.
+        spec: what ``checkpoint.find`` takes, or ``hub:NAME``.
 
     Raises:
         CheckpointError: it cannot be read, or weights that it leaves out cannot be had.
     """
-    path, content = checkpoint.find(spec)
+    path, content = checkpoint.find(locate(spec))
     config = OmegaConf.create(content["config"])
     assert isinstance(config, DictConfig)
     missing = not checkpoint.holds_everything(content)

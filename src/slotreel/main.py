@@ -19,6 +19,7 @@ from slotreel.build import build_run
 from slotreel.command import command, say
 from slotreel.errors import ConfigError
 from slotreel.files import held, replacing
+from slotreel.importing.hub import locate
 from slotreel.loggers import chosen_logger, open_sinks
 from slotreel.protocols.symptoms import flat_health
 from slotreel.report import (
@@ -135,7 +136,7 @@ def _settle(cfg: DictConfig, directory: Path, overrides: list[str]) -> tuple[Dic
                 f"resume={cfg.resume}: no run with a checkpoint there; start one without resume="
             )
         if cfg.clone:
-            cfg = cloned(cfg, Path(cfg.clone), overrides)
+            cfg = cloned(cfg, locate(cfg.clone), overrides)
         return cfg, False
     typed = overrides if cfg.resume else None
     return reconcile(cfg, stored, typed), True

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from slotreel.errors import CheckpointError, ConfigError
+from slotreel.importing.hub import locate
 from slotreel.training import checkpoint
 from slotreel.training.run import Best, Run
 
@@ -137,16 +138,22 @@ def starting_point(directory: Path, init_from: str | None, resuming: bool) -> St
     """The checkpoint training starts from: the run's newest, or the one of ``init_from=``.
 
     Raises:
-        CheckpointError: none can be read.
+        CheckpointError: none can be read, or the run was imported, so that there is no optimizer.
     """
     if not resuming:
-        return Start(*checkpoint.find(init_from)) if init_from else None
+        return Start(*checkpoint.find(locate(init_from))) if init_from else None
     found = checkpoint.newest(directory)
     if found is None:
         raise CheckpointError(
             f"no checkpoint under {directory}/checkpoints can be read; start a new run"
         )
-    return Start(*found)
+    start = Start(*found)
+    if start.content["optimizer"] is None:
+        raise CheckpointError(
+            f"{directory} was imported and holds weights alone; train on in a run of its own: "
+            f"./train.py clone={directory} init_from={directory}"
+        )
+    return start
 
 
 def start_from(run: Run, start: Start, resuming: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
 from slotreel import main
+from slotreel.assemble import build_objective
 from slotreel.cli import check_groups, quote_path
+from slotreel.interfaces import Objective
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -26,6 +29,8 @@ TINY = (
     "dataset.source.num_videos=8",
     "dataset.validation.moving_shapes.data.num_videos=2",
 )
+# Overrides that give experiments with a pretrained ViT random weights, of one block.
+RANDOM_VIT = ("backbone.weights=random", "+backbone.model_args.depth=1")
 
 
 def composed(name: str, *overrides: str, directory: Path | None = None) -> DictConfig:
@@ -45,6 +50,13 @@ def composed(name: str, *overrides: str, directory: Path | None = None) -> DictC
     with open_dict(task):
         del task["hydra"]
     return task
+
+
+@cache
+def built(experiment: str) -> tuple[DictConfig, Objective]:
+    """Configuration and model of an experiment, its ViT of one block with random weights."""
+    cfg = composed("train", f"experiment={experiment}", *RANDOM_VIT)
+    return cfg, build_objective(cfg)
 
 
 def train(directory: Path, *overrides: str, tiny: bool = True) -> Path:

@@ -11,7 +11,7 @@ import pytest
 
 from slotreel.assemble import build_objective
 from slotreel.build import build_settings
-from slotreel.cli import prepare, quote_path
+from slotreel.cli import check_groups, prepare, quote_path
 from slotreel.errors import ConfigError
 from slotreel.runtime.distributed import World
 from tests import running
@@ -61,6 +61,31 @@ def test_a_typo_gets_the_nearest_names(arguments: list[str], message: str) -> No
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("+slurm=slurm", "there is no group slurm; "),
+        ("+foo=bar", "there is no group foo; "),
+        ("++foo=bar", "there is no group foo; "),
+        ("+foo.x=3", "there is no key foo; "),
+        ("+grouperr.x=3", "there is no key grouperr; did you mean: grouper"),
+        ("+trainer/foo=1", "there is no group trainer/foo; "),
+        ("+trainer.num_step=1", "no key trainer.num_step; did you mean: trainer.num_steps"),
+    ],
+)
+def test_what_nothing_reads_cannot_be_added(argument: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_groups([argument], running.CONF)
+    assert f"{argument}: there is no" in str(error.value)
+    assert message in str(error.value)
+
+
+def test_what_is_read_can_be_added() -> None:
+    added = ["+backbone.model_args.depth=2", "++seed=3", "++trainer.num_steps=5",
+             "+losses.slot_contrast.weight=3", "+hydra/env=x", "+optim.groups.slow={}"]  # fmt: skip
+    check_groups(added, running.CONF)
 
 
 @pytest.mark.parametrize(

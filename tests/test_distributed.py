@@ -40,9 +40,21 @@ def last(directory: Path) -> dict[str, torch.Tensor]:
     [
         ("losses=ss_contrastive", "initializer=gaussian", "optim=sgd"),
         ("losses=[feature_rec,token]", "tokenizer=toy", "optim=two_groups"),
-        ("losses=smtc", "grouper=two_level", "model.ema=0.9", "optim=sgd"),
+        ("losses=smtc", "grouper=smtc", "model.ema=0.9", "optim=sgd"),
+        (
+            "losses=pixel_rec",
+            "backbone=tiny_vit",
+            "backbone.frozen=false",
+            "backbone.frozen_until=2",
+            "optim=sgd",
+        ),
     ],
-    ids=["gathered-contrast-and-noise", "phases", "teacher-and-counted-instances"],
+    ids=[
+        "gathered-contrast-and-noise",
+        "phases",
+        "teacher-and-counted-instances",
+        "backbone-trained-from-step-2",
+    ],
 )
 def test_two_processes_equal_one(tmp_path: Path, options: tuple[str, ...]) -> None:
     one = running.train(tmp_path / "one", *STEPS, *options)

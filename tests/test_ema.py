@@ -44,7 +44,7 @@ def test_kept_parts_stay_and_all_others_follow() -> None:
 
 
 def test_the_teacher_answers_with_its_own_heads() -> None:
-    built = objective("grouper=two_level", "losses=instance_consistency", "model.ema=0.9")
+    built = objective("grouper=smtc", "losses=instance_consistency", "model.ema=0.9")
     assert built.ema is not None
     seen: list[str] = []
     for name, model in (("student", built.model), ("teacher", built.ema)):
@@ -82,20 +82,18 @@ def test_a_kept_teacher_backbone_makes_its_features_targets() -> None:
 def test_a_grouper_without_the_levels_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"instance, semantic, .* none; type grouper=smtc"):
         objective("losses=instance_consistency", "model.ema=0.9")
-    with pytest.raises(ConfigError, match=r"has attention; type grouper=smtc"):
-        objective("losses=instance_consistency", "model.ema=0.9", "grouper=cross_attention")
 
 
 def test_losses_that_need_a_teacher_say_so() -> None:
     for losses in ("semantic_transport", "instance_consistency", "smtc"):
         with pytest.raises(ConfigError, match=r"type model\.ema=0\.996"):
-            objective(f"losses={losses}", "grouper=two_level")
+            objective(f"losses={losses}", "grouper=smtc")
 
 
 @pytest.mark.slow  # two trainings of a few steps
 def test_kept_parts_stay_in_a_run_and_through_a_resume(tmp_path: Path) -> None:
     options = (
-        "backbone=small_cnn", "backbone.strides=[2,2,1,1]", "grouper=two_level",
+        "backbone=small_cnn", "backbone.strides=[2,2,1,1]", "grouper=smtc",
         "losses=smtc", "model.ema=0.5", KEEP, "trainer.num_steps=4", "trainer.save_every=2",
         "trainer.log_every=1", "trainer.keep=9",
     )  # fmt: skip

@@ -248,7 +248,7 @@ def test_published_numbers_are_left_out_once_the_protocol_is_changed(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     common = (
-        "experiment=dino_vits16_propagation", "backbone.pretrained=false", f"paths.data={small}",
+        "experiment=dino_vits16_propagation", "backbone.weights=random", f"paths.data={small}",
         "+backbone.model_args.depth=1",
     )  # fmt: skip
     one = "validate.davis2017_propagation.protocol.max_videos=1"

@@ -32,7 +32,8 @@ ALLOWED = {
     "ema": {"errors"},
     "objective": BASE | {"model", "ema"},
     "runtime": {"errors"},
-    "training": BASE | {"training", "runtime", "protocols", "data", "files", "__init__"},
+    "frozen": BASE,
+    "training": BASE | {"training", "frozen", "runtime", "protocols", "data", "files", "__init__"},
 }
 FILES = sorted(SRC.rglob("*.py"))
 

@@ -34,7 +34,7 @@ SPEC.loader.exec_module(export_backbone)
 
 def autoencoder(**knobs: object) -> MaskedAutoencoder:
     torch.manual_seed(1)
-    backbone = TinyViT(width=32, depth=2, weights=None, frozen=False)
+    backbone = TinyViT(width=32, depth=2, weights="random", frozen=False)
     options = {"decoder_width": 16, **knobs}
     return MaskedAutoencoder(backbone=backbone, noise=Noise(5), image_size=SIZE, **options)
 
@@ -121,7 +121,7 @@ def test_gradient_reaches_every_parameter() -> None:
 
 
 def test_what_cannot_be_trained_is_refused() -> None:
-    frozen = TinyViT(width=32, depth=2, weights=None)
+    frozen = TinyViT(width=32, depth=2, weights="random")
     with pytest.raises(ConfigError, match=r"backbone\.frozen=false"):
         MaskedAutoencoder(backbone=frozen, noise=Noise(0), image_size=SIZE)
     for ratio in (0.0, 1.0):
@@ -147,7 +147,7 @@ def test_experiment_trains_and_exports(tmp_path: Path, capsys: pytest.CaptureFix
     digest = hashlib.sha256(out.read_bytes()).hexdigest()
     assert f"{out.stat().st_size} bytes, sha256 {digest}" in capsys.readouterr().out
     stored = torch.load(checkpoint_path(run, 3), weights_only=True)["objective"]
-    trained = TinyViT(width=32, depth=2, weights=None)
+    trained = TinyViT(width=32, depth=2, weights="random")
     trained.load_state_dict(
         {k.removeprefix("backbone."): v for k, v in stored.items() if k.startswith("backbone.")}
     )
@@ -199,7 +199,7 @@ def test_shipped_weights_are_those_the_readme_describes() -> None:
 def test_shipped_features_tell_object_from_background() -> None:
     """A linear probe on them beats one on random weights by far."""
     torch.manual_seed(0)
-    shipped, random = (probe(TinyViT(weights=weights)) for weights in ("shipped", None))
+    shipped, random = (probe(TinyViT(weights=weights)) for weights in ("shipped", "random"))
     assert shipped > random + 0.2
 
 

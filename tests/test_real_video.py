@@ -24,7 +24,7 @@ SMALL = (
 def davis_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return running.train(
         tmp_path_factory.mktemp("davis") / "run", "dataset=davis2016", f"paths.data={DATA}",
-        "backbone=timm_vit", "backbone.model=vit_tiny_patch16_224", "backbone.pretrained=false",
+        "backbone=timm_vit", "backbone.model=vit_tiny_patch16_224", "backbone.weights=random",
         "+backbone.model_args.depth=2", *SMALL, tiny=False,
     )  # fmt: skip
 

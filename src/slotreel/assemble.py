@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig
 from torch import nn
 
 from slotreel.ema import matching
-from slotreel.errors import ConfigError
+from slotreel.errors import ConfigError, nearest
 from slotreel.interfaces import Backbone, Grouper, Loss, Objective, Part
 from slotreel.model import SlotVideoModel
 from slotreel.noise import Noise, seed_of
@@ -25,7 +25,17 @@ from slotreel.types import Dims, HeadSpec, Needs
 
 
 def make(cfg: Any) -> Callable[..., Any]:
-    """The constructor a config names, with its YAML arguments; call it with runtime facts."""
+    """The constructor a config names, with its YAML arguments; call it with runtime facts.
+
+    Raises:
+        ConfigError: an argument it does not take, e.g. of a configuration stored long ago.
+    """
+    known = inspect.signature(get_object(cfg["_target_"])).parameters
+    unknown = [k for k in cfg if not str(k).startswith("_") and k not in known]
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        raise ConfigError(
+            f"{cfg['_target_']} takes no argument {unknown[0]}; {nearest(unknown[0], known)}"
+        )
     return instantiate(cfg, _partial_=True, _convert_="all")
 
 
@@ -35,13 +45,24 @@ def image_size_of(cfg: DictConfig) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def build_objective(cfg: DictConfig, world: World | None = None) -> Objective:
+def build_objective(
+    cfg: DictConfig, world: World | None = None, *, weights: bool = True
+) -> Objective:
     """The objective ``cfg.model`` names, given those facts its constructor asks for by name.
+
+    Args:
+        cfg: a resolved or composed configuration.
+        world: this process among its peers.
+        weights: fetch or read those the backbone starts from; False where a checkpoint that holds
+            all of them is loaded next.
 
     Raises:
         ConfigError: parts that do not fit together, with what to type instead.
     """
     world = world or World()
+    if not weights and "weights" in (cfg.get("backbone") or {}):
+        cfg = cfg.copy()
+        cfg.backbone.weights = "random"
     torch.manual_seed(seed_of(cfg.seed, "parameters"))
     wanted = inspect.signature(get_class(cfg.model["_target_"])).parameters
     facts: dict[str, Any] = {

@@ -133,8 +133,11 @@ def build_run(
     device: torch.device,
     directory: Path,
     sinks: Callable[[], list[Sink]],
+    weights: bool = True,
 ) -> Run:
     """Everything the loop works on; ``sinks`` is called last, when all parts fit.
+
+    ``weights`` as in ``build_objective``.
 
     Raises:
         ConfigError: something does not fit; DataError: data is missing or damaged.
@@ -143,7 +146,7 @@ def build_run(
     if settings.precision == "tf32":
         torch.set_float32_matmul_precision("high")
     torch.autograd.set_detect_anomaly(cfg.trainer.detect_anomaly)
-    objective = build_objective(cfg, world)
+    objective = build_objective(cfg, world, weights=weights)
     if not objective.trainable:
         raise ConfigError(
             f"{type(objective).__name__} has nothing to train; score it with ./eval.py model=... "

@@ -22,6 +22,7 @@ PATH_KEYS = (
 )  # fmt: skip
 PATH_PREFIXES = ("paths.",)
 PATH_SUFFIXES = (".root", ".weights", ".path")
+SETTINGS = ("trainer", "paths")  # groups that are no part with arguments of its own
 _OVERRIDE = re.compile(
     r"^(?P<sigil>\+\+|\+|~)?(?P<key>[A-Za-z_][\w./@:-]*)(=(?P<value>.*))?$", re.S
 )
@@ -45,8 +46,8 @@ def run_app(app: Callable[[], Any], conf: Path) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if _is_hydra(error):
-            fail(_explain(error, arguments, conf))
+        if is_hydra(error):
+            fail(explain(error, arguments, conf, Path(sys.argv[0]).stem))
         logging.getLogger(__name__).error("%s", traceback.format_exc())
         sys.exit(1)
 
@@ -127,26 +128,43 @@ def check_groups(arguments: list[str], conf: Path) -> None:
                 known = groups[key]
                 if option and option != "null" and option not in known and "$" not in option:
                     raise ConfigError(f"{key} has no option {option}; {nearest(option, known)}")
-        elif match["sigil"] == "+" and "." not in key and "/" not in key:
-            raise ConfigError(f"+{key}={value}: there is no group {key}; {nearest(key, groups)}")
+        elif match["sigil"] in ("+", "++"):
+            _check_addition(argument, key, groups, conf)
 
 
-def _is_hydra(error: BaseException) -> bool:
+def _check_addition(argument: str, key: str, groups: Iterable[str], conf: Path) -> None:
+    """Refuse ``+key`` and ``++key`` that nothing reads; Hydra would store them without a word."""
+    root, dot, rest = key.partition(".")
+    known = {*groups, *_keys_in(conf.glob("*.yaml"))}
+    if root not in known and not root.startswith("hydra/"):
+        what = "key" if dot else "group"
+        raise ConfigError(f"{argument}: there is no {what} {root}; {nearest(root, known)}")
+    settings = {f"{root}.{name}" for name in _keys_in((conf / root).glob("default.yaml"))}
+    if rest and root in SETTINGS and key not in settings:
+        raise ConfigError(f"{argument}: there is no key {key}; {nearest(key, settings)}")
+
+
+def _keys_in(paths: Iterable[Path]) -> set[str]:
+    """Keys on the first level of YAML files, read without Hydra."""
+    return {key for path in paths for key in re.findall(r"^(\w+):", path.read_text(), re.M)}
+
+
+def is_hydra(error: BaseException) -> bool:
+    """Whether Hydra or its parts raised this."""
     module = type(error).__module__
     return module.startswith(("hydra", "omegaconf", "antlr4"))
 
 
-def _explain(error: Exception, arguments: list[str], conf: Path) -> str:
-    """Hydra's message, or for an unknown key the nearest ones."""
+def explain(error: Exception, arguments: list[str], conf: Path, name: str) -> str:
+    """Hydra's message about command ``name``, or for an unknown key the nearest ones."""
     match = re.search(r"Could not override '([^']+)'", str(error))
     if match is None:
         match = re.search(r"Could not (?:append|delete).*?'([^']+)'", str(error))
     if match is None:
         return str(error).strip()
-    program = Path(sys.argv[0])
-    known = {*known_keys(conf, program.stem), *groups_of(_config_folders(arguments, conf))}
+    known = {*known_keys(conf, name), *groups_of(_config_folders(arguments, conf))}
     hint = nearest(match[1], known)
-    return f"there is no key {match[1]}; {hint} (./{program.name} --cfg job shows all)"
+    return f"there is no key {match[1]}; {hint} (./{name}.py --cfg job shows all)"
 
 
 def known_keys(conf: Path, name: str) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -76,7 +76,7 @@ def watch_slots(
     two = own in ("grouper", "decoder")
     clips: dict[str, list[_Clip]] = {}
     for source in ("grouper", "decoder") if two else (own,):
-        masks: MaskSource = source if two else "auto"
+        masks: MaskSource = source if source in get_args(MaskSource) else "auto"
         try:
             clips[source] = _watch(objective, validation, masks, image_size, device, num_videos)
         except ConfigError:  # e.g. no decoder; the source that is scored must answer

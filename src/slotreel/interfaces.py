@@ -55,11 +55,14 @@ class Backbone(Part):
         feature_width: E.
         key_width: width of ``keys``, or None if the backbone has none.
         frozen: whether its features never change, so that they may serve as targets.
+        origin: where the weights it was built with can be had again: ``timm:NAME`` (timm's hub) or
+            ``package:NAME`` (shipped with slotreel); None for random ones, files, and none at all.
     """
 
     feature_width: int
     key_width: int | None = None
     frozen: bool = True
+    origin: str | None = None
 
     @abstractmethod
     def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -95,7 +98,8 @@ class Grouper(Part):
         num_queries: Q.
         num_slots: K.
         causal: whether frame t depends on frames <= t only; others are refused by ``stream``.
-        levels: names of the levels its output reports.
+        levels: levels of grouping with slots and masks of their own, which losses may ask for and
+            evaluation may look at.
     """
 
     num_queries: int
@@ -197,7 +201,13 @@ class Loss(ABC):
 
     Args:
         weight: factor of the term in the total.
+
+    Attributes:
+        level: which slots it looks at: a level of the grouper, ``slots`` for all, or ``auto``, see
+            ``ModelOutput.level``.
     """
+
+    level: str = "auto"
 
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = weight

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from slotreel.assemble import build_objective
 from slotreel.baselines.trivial import TRIVIAL_ROWS, Trivial
-from slotreel.errors import ConfigError
+from slotreel.errors import CheckpointError, ConfigError
 from slotreel.features_only import FeaturesOnly
+from slotreel.importing.hub import locate
 from slotreel.interfaces import Objective
 from slotreel.results.stored import StoredMasks
 from slotreel.training import checkpoint
@@ -71,10 +74,54 @@ def load_subject(cfg: DictConfig) -> Subject:
 
 
 def _load_checkpoint(cfg: DictConfig) -> Subject:
-    path, content = checkpoint.find(cfg.checkpoint)
-    stored = OmegaConf.create(content["config"])
-    assert isinstance(stored, DictConfig)
-    objective = build_objective(stored)
-    checkpoint.load_weights(objective, content["objective"], str(path))
-    step = content["step"]
-    return Subject(objective, stored, "checkpoint", "model", step, path.parent.parent)
+    loaded = load_checkpoint(cfg.checkpoint)
+    return Subject(
+        loaded.objective, loaded.config, "checkpoint", "model", loaded.step, loaded.directory
+    )
+
+
+class Loaded(NamedTuple):
+    """A trained model and what is known of it."""
+
+    objective: Objective
+    config: DictConfig
+    step: int
+    directory: Path  # see ``run_directory``
+
+
+def load_checkpoint(spec: str | Path) -> Loaded:
+    """The model of a checkpoint; weights are fetched only if it leaves some out.
+
+    Args:
+        spec: what ``checkpoint.find`` takes, or ``hub:NAME``.
+
+    Raises:
+        CheckpointError: it cannot be read, or weights that it leaves out cannot be had.
+    """
+    path, content = checkpoint.find(locate(spec))
+    config = OmegaConf.create(content["config"])
+    assert isinstance(config, DictConfig)
+    missing = not checkpoint.holds_everything(content)
+    with _blaming(path, content) if missing else nullcontext():
+        objective = build_objective(config, weights=missing)
+    checkpoint.load_objective(objective, content, str(path))
+    return Loaded(objective, config, content["step"], run_directory(path))
+
+
+def run_directory(path: Path) -> Path:
+    """The run a checkpoint file belongs to; of a lone file or an exported one, its folder."""
+    return path.parent.parent if path.parent.name == "checkpoints" else path.parent
+
+
+@contextmanager
+def _blaming(path: Path, content: dict[str, Any]) -> Iterator[None]:
+    """Weights that cannot be had, said of the checkpoint that needs them."""
+    try:
+        yield
+    except CheckpointError as error:
+        origins = sorted({reference["origin"] for reference in content["frozen"].values()})
+        raise CheckpointError(
+            f"{path} leaves out its frozen backbone ({', '.join(origins)}), and that cannot be had "
+            f"here: {error}. Or, where it can be had, type python scripts/export.py {path} OUT "
+            "--full and bring OUT: it holds everything"
+        ) from error

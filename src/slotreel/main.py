@@ -19,6 +19,7 @@ from slotreel.build import build_run
 from slotreel.command import command, say
 from slotreel.errors import ConfigError
 from slotreel.files import held, replacing
+from slotreel.importing.hub import locate
 from slotreel.loggers import chosen_logger, open_sinks
 from slotreel.protocols.symptoms import flat_health
 from slotreel.report import (
@@ -28,7 +29,7 @@ from slotreel.report import (
     write_pictures,
     write_report,
 )
-from slotreel.resume import cloned, initialise_from, reconcile, restore, stored_config
+from slotreel.resume import cloned, reconcile, start_from, starting_point, stored_config
 from slotreel.runtime.distributed import (
     World,
     choose_device,
@@ -37,6 +38,7 @@ from slotreel.runtime.distributed import (
     share_object,
 )
 from slotreel.runtime.logging import FILE_ONLY, Sink, setup_logging
+from slotreel.runtime.provenance import describe_code
 from slotreel.scores import Comparison, Row, flat_scores
 from slotreel.training import checkpoint
 from slotreel.training.evaluate import check_health, evaluate
@@ -84,13 +86,14 @@ def _train(
     def sinks() -> list[Sink]:
         return open_sinks(cfg, directory) if world.is_main else []
 
-    run = build_run(cfg, world, device, directory, sinks)
+    start = starting_point(directory, cfg.init_from, resuming)
+    fetch = start is None or not checkpoint.holds_everything(start.content)
+    run = build_run(cfg, world, device, directory, sinks, weights=fetch)
     if world.is_main:
         _introduce(run, cfg)
-    if resuming:
-        restore(run)
-    elif cfg.init_from:
-        initialise_from(run, cfg.init_from)
+    if start is not None:
+        start_from(run, start, resuming)
+        del start  # as large as the model and its optimizer
     try:
         with _profiled(directory) if cfg.trainer.profile else nullcontext():
             code = fit(run)
@@ -133,7 +136,7 @@ def _settle(cfg: DictConfig, directory: Path, overrides: list[str]) -> tuple[Dic
                 f"resume={cfg.resume}: no run with a checkpoint there; start one without resume="
             )
         if cfg.clone:
-            cfg = cloned(cfg, Path(cfg.clone), overrides)
+            cfg = cloned(cfg, locate(cfg.clone), overrides)
         return cfg, False
     typed = overrides if cfg.resume else None
     return reconcile(cfg, stored, typed), True
@@ -192,7 +195,7 @@ def _finish(run: Run, cfg: DictConfig, started: float) -> None:
             "cpu_minutes": time.process_time() / 60,
         }
         facts = {"seed": cfg.seed, "step": run.state.step, "checkpoint": str(run.directory)}
-        text = write_report(run.directory, comparisons, **facts, **minutes)
+        text = write_report(run.directory, comparisons, **facts, **minutes, **describe_code())
         shown = {FILE_ONLY: show_scores(run.directory, comparisons)}
         log.info("scores of step %d:\n%s", run.state.step, text, extra=shown)
         _show(run, minutes)
@@ -215,7 +218,7 @@ def _best_row(run: Run, validation: Validation) -> list[Row]:
         return []
     content = checkpoint.read(run.directory / "checkpoints" / "best.pt")
     last = {k: v.clone() for k, v in run.objective.state_dict().items()}
-    run.objective.load_state_dict(content["objective"])
+    checkpoint.load_objective(run.objective, content, "best.pt")
     table = score(run.objective, validation, run.image_size, run.device)
     run.objective.load_state_dict(last)
     return [Row("this run", "best", table, best.step)]

@@ -116,7 +116,7 @@ class SlotVideoModel(nn.Module):
         frames: list[FrameOutput] = []
         for t in range(tokens.shape[1]):
             seen = state.frame if state else 0
-            source = noise.child("frame", seen)
+            source = noise.frame(seen)
             query, predictor_state = self._query(t, tokens, features, hints, state, source)
             out = self.grouper(
                 query, tree_map(lambda x, t=t: x[:, t], memory), first=seen == 0, noise=source

@@ -30,11 +30,23 @@ class Noise:
 
     def __init__(self, *path: object, rank: int = 0, world_size: int = 1) -> None:
         self.path = path
+        self._clip: Noise | None = None
         self.rank, self.world_size = rank, world_size
 
     def child(self, *path: object) -> Noise:
         """The source at a longer address."""
         return Noise(*self.path, *path, rank=self.rank, world_size=self.world_size)
+
+    def frame(self, number: int) -> Noise:
+        """The source of one frame of a clip, which remembers this one as its ``clip``."""
+        source = self.child("frame", number)
+        source._clip = self
+        return source
+
+    @property
+    def clip(self) -> Noise:
+        """Of a frame's source, that of its whole clip; of any other, itself."""
+        return self if self._clip is None else self._clip
 
     def _draw(self, kind: str, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(seed_of(*self.path, name))

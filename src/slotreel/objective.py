@@ -130,14 +130,28 @@ class SlotObjective(Objective):
         source = self.mask_source(masks)
         if source == "decoder" and model.decoder is None:
             raise ConfigError("masks=decoder, but no loss needs a decoder; type masks=grouper")
-        return SlotStream(model, self.noise.child("eval", video.id), source)
+        return SlotStream(model, self.noise.child("eval", video.id), source, self._decoded_level())
 
     def mask_source(self, masks: MaskSource = "auto") -> str:
-        """The decoder's masks if it exists, else the grouper's, unless one is named."""
+        """The decoder's masks if it exists, else the grouper's, unless a source is named.
+
+        A grouper's level (``semantic``, ``instance``) is a source too; ConfigError if it has none.
+        """
         named = self.masks if masks == "auto" else masks
+        levels = self.model.grouper.levels
+        if named not in ("auto", "decoder", "grouper", *levels):
+            raise ConfigError(
+                f"masks={named}: {type(self.model.grouper).__name__} has no such masks; "
+                f"type masks=grouper, or grouper=smtc"
+            )
         if named != "auto":
             return named
         return "grouper" if self.model.decoder is None else "decoder"
+
+    def _decoded_level(self) -> str:
+        """Which slots the losses decode, so that evaluation decodes the same."""
+        levels = [loss.level for loss in self.losses.values() if loss.needs.decode]
+        return levels[0] if levels else "auto"
 
     def features(self, batch: Batch) -> FrameFeatures:
         """Backbone features of the batch's first view, of the copy that is evaluated."""
@@ -170,10 +184,17 @@ class SlotObjective(Objective):
 
 
 class SlotStream(Stream):
-    """A slot model on its way through one video (batch of one)."""
+    """A slot model on its way through one video (batch of one).
 
-    def __init__(self, model: SlotVideoModel, noise: Noise, masks: str) -> None:
-        self.model, self.noise, self.masks = model, noise, masks
+    Args:
+        model: in evaluation mode.
+        noise: of this video.
+        masks: ``decoder``, ``grouper`` or a level of the grouper.
+        decoded: level of the slots that the decoder gets.
+    """
+
+    def __init__(self, model: SlotVideoModel, noise: Noise, masks: str, decoded: str) -> None:
+        self.model, self.noise, self.masks, self.decoded = model, noise, masks, decoded
         self.state: ScanState | None = None
 
     @torch.no_grad()
@@ -182,16 +203,19 @@ class SlotStream(Stream):
         start = self.state.frame if self.state else 0
         features = self.model.encode(frames[None])
         out, self.state = self.model.scan(features, hints or {}, self.state, self.noise)
-        if self.masks == "decoder":
-            decoded = self.model.decode(out.slots, features.grid)
-            masks, (h, w) = decoded.masks, decoded.grid
-            if masks is None:
+        slots, masks, (h, w) = out.slots, out.masks[0], features.grid
+        if self.masks in out.levels:
+            level = out.levels[self.masks]
+            slots, masks = level.slots, level.masks[0]
+        elif self.masks == "decoder":
+            slots = out.level(self.decoded)
+            decoded = self.model.decode(slots, features.grid)
+            if decoded.masks is None:
                 raise ConfigError("this decoder has no masks; type masks=grouper")
-        else:
-            masks, (h, w) = out.masks[0], features.grid
+            masks, (h, w) = decoded.masks, decoded.grid
         masks = masks.reshape(*masks.shape[:2], h, w)  # (n, K, h, w)
         return [
-            Prediction(start + i, masks=masks[i], slots=out.slots[0, i]) for i in range(len(frames))
+            Prediction(start + i, masks=masks[i], slots=slots[0, i]) for i in range(len(frames))
         ]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
 from slotreel.errors import CheckpointError, ConfigError
+from slotreel.importing.hub import locate
 from slotreel.training import checkpoint
 from slotreel.training.run import Best, Run
 
@@ -26,6 +27,13 @@ CHANGEABLE = (
     "trainer.keep",
     "trainer.health_videos",
 )
+
+
+class Start(NamedTuple):
+    """A checkpoint to start from."""
+
+    path: Path
+    content: dict[str, Any]
 
 
 _GLOBAL = {"experiment", "debug", "sweep"}  # groups that may set any key
@@ -126,29 +134,47 @@ def _flat(cfg: DictConfig) -> dict[str, Any]:
     return flat
 
 
-def restore(run: Run) -> None:
-    """Load the newest readable checkpoint of the run's directory.
+def starting_point(directory: Path, init_from: str | None, resuming: bool) -> Start | None:
+    """The checkpoint training starts from: the run's newest, or the one of ``init_from=``.
 
     Raises:
-        CheckpointError: none can be read, or it belongs to another model.
+        CheckpointError: none can be read, or the run was imported, so that there is no optimizer.
     """
-    found = checkpoint.newest(run.directory)
+    if not resuming:
+        return Start(*checkpoint.find(locate(init_from))) if init_from else None
+    found = checkpoint.newest(directory)
     if found is None:
         raise CheckpointError(
-            f"no checkpoint under {run.directory}/checkpoints can be read; start a new run"
+            f"no checkpoint under {directory}/checkpoints can be read; start a new run"
         )
-    _, content = found
+    start = Start(*found)
+    if start.content["optimizer"] is None:
+        raise CheckpointError(
+            f"{directory} was imported and holds weights alone; train on in a run of its own: "
+            f"./train.py clone={directory} init_from={directory}"
+        )
+    return start
+
+
+def start_from(run: Run, start: Start, resuming: bool) -> None:
+    """Go on where a checkpoint of this run stopped, or begin with the weights of another.
+
+    Raises:
+        CheckpointError: it belongs to another model.
+    """
+    if resuming:
+        _restore(run, start)
+        return
+    checkpoint.load_objective(run.objective, start.content, str(start.path))
+    log.info("weights from %s", start.path)
+
+
+def _restore(run: Run, start: Start) -> None:
+    content = start.content
     where = f"step {content['step']} of {run.directory}"
-    checkpoint.load_weights(run.objective, content["objective"], where)
+    checkpoint.load_objective(run.objective, content, where)
     run.optimizer.torch.load_state_dict(content["optimizer"])
     run.state.step = content["step"]
     run.state.evaluated_step = content["evaluated_step"]
     run.state.best = None if content["best"] is None else Best(*content["best"])
     log.info("resumed %s at step %d", run.directory, run.state.step)
-
-
-def initialise_from(run: Run, spec: str) -> None:
-    """Start a new run from the weights of another (``init_from=``)."""
-    path, content = checkpoint.find(spec)
-    checkpoint.load_weights(run.objective, content["objective"], str(path))
-    log.info("weights from %s", path)

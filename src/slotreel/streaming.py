@@ -56,10 +56,27 @@ def model_input(
         float32 (n, 3, *size).
     """
     pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
-    video = pixels.permute(0, 3, 1, 2).float() / 255  # (n, 3, H, W)
+    return at_size(pixels.permute(0, 3, 1, 2).float() / 255, size, interpolation, antialias)
+
+
+def at_size(
+    video: Tensor,
+    size: tuple[int, int],
+    interpolation: str = "bilinear",
+    antialias: bool = True,
+) -> Tensor:
+    """Frames (n, 3, H, W) in [0, 1] -> (n, 3, *size), in [0, 1]; see ``model_input``."""
     if video.shape[-2:] != size:
         video = resize_pixels(video, size, interpolation, antialias)
-    return video.clamp_(0, 1)
+    return video.clamp(0, 1)
+
+
+def full_size(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Soft masks (K, h, w) -> float32 (K, *size), bilinear, align_corners off."""
+    masks = masks.detach().float()  # half precision cannot be interpolated on every device
+    if masks.shape[-2:] == size:
+        return masks
+    return F.interpolate(masks[None], size, mode="bilinear", align_corners=False)[0]
 
 
 def hard_labels(prediction: Prediction, size: tuple[int, int]) -> np.ndarray:
@@ -87,14 +104,9 @@ def hard_labels(prediction: Prediction, size: tuple[int, int]) -> np.ndarray:
                 f"frame {prediction.frame}: expected soft masks (K, h, w) with K in 1..{MAX_SLOTS},"
                 f" got shape {tuple(masks.shape)}"
             )
-        if masks.shape[-2:] != size:
-            # half precision cannot be interpolated on every device
-            masks = F.interpolate(masks[None].float(), size, mode="bilinear", align_corners=False)
-            masks = masks[0]
-        winner: np.ndarray = (
-            (masks.argmax(0) + prediction.first_label).to(torch.uint8).cpu().numpy()
-        )
-        return winner
+        winner = full_size(masks, size).argmax(0) + prediction.first_label
+        labels: np.ndarray = winner.to(torch.uint8).cpu().numpy()
+        return labels
     if prediction.labels is None:
         raise ValueError(f"frame {prediction.frame}: expected masks or labels, got neither")
     return nearest_resize(prediction.labels, size)

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from torch import Tensor
 
-MaskSource = Literal["auto", "decoder", "grouper"]
+MaskSource = Literal["auto", "decoder", "grouper", "semantic", "instance"]
 Hints = Mapping[str, Tensor]
 
 

@@ -69,7 +69,7 @@ def test_experiment(experiment: str) -> None:
 
 
 def test_model(model: str) -> None:
-    free = ["backbone=tiny_vit", "backbone.weights=null", "backbone.frozen=false"]
+    free = ["backbone=tiny_vit", "backbone.weights=random", "backbone.frozen=false"]
     more = free if model == "masked_autoencoder" else []
     cfg = running.composed("train", f"model={model}", *more)
     check_arguments(cfg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import shutil
@@ -103,6 +104,23 @@ def test_clips_start_anywhere_and_keep_the_stride() -> None:
     assert clips[SampleKey(0, 1, 0)].frames.tolist() == [0, 3, 6]
 
 
+def test_tiled_clips_start_at_multiples_of_their_span() -> None:
+    clips = TrainingClips(Counting([24, 27, 11]), 4, starts="tiled")
+    assert len(clips) == 3
+    starts: list[set[int]] = [set(), set(), set()]
+    for epoch in range(40):
+        for video in range(3):
+            frames = clips[SampleKey(epoch, video, 0)].frames.tolist()
+            assert frames == list(range(frames[0], frames[0] + 4))
+            starts[video].add(frames[0])
+    assert starts == [{0, 4, 8, 12, 16, 20}, {0, 4, 8, 12, 16, 20}, {0, 4}]
+    strided = TrainingClips(Counting([21]), 3, 3, starts="tiled")  # a clip spans 7 frames
+    first = {strided[SampleKey(n, 0, 0)].frames.tolist()[0] for n in range(40)}
+    assert first == {0, 7, 14}
+    with pytest.raises(ConfigError, match=r"clip_starts=tile: did you mean: tiled"):
+        TrainingClips(Counting([4]), 1, starts="tile")
+
+
 def test_short_videos_are_left_out_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         clips = TrainingClips(Counting([9, 6, 7, 2]), 3, 3)
@@ -185,3 +203,24 @@ def test_to_device_makes_floats_of_pixels_only() -> None:
     assert torch.equal(moved.features.tokens, tokens)
     assert torch.equal(to_device(moved, "cpu").views[0], moved.views[0])
     assert np.array_equal(moved.frames.numpy(), batch.frames.numpy())
+
+
+@pytest.mark.parametrize(
+    ("length", "first", "stride"),
+    [(13, {0}, 3), (16, {0, 1, 2, 3}, 3), (17, {0, 1, 2, 3, 4}, 3), (18, {0, 1}, 4),
+     (20, {0, 1, 2, 3}, 4)],
+)  # fmt: skip
+def test_centred_starts_leave_a_margin(length: int, first: set[int], stride: int) -> None:
+    """Four frames, four apart: the last four are never seen; short videos take three."""
+    clips = TrainingClips(Counting([length]), 4, 4, starts="centred")
+    seen = set()
+    for epoch in range(60):
+        frames = clips[SampleKey(epoch, 0, epoch)].frames.tolist()
+        assert {b - a for a, b in itertools.pairwise(frames)} == {stride}
+        seen.add(frames[0])
+    assert seen == first
+
+
+def test_centred_starts_need_thirteen_frames() -> None:
+    with pytest.raises(DataError, match="none of 1 videos has the 13 frames"):
+        TrainingClips(Counting([12]), 4, 4, starts="centred")

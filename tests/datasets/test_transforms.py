@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -171,6 +173,35 @@ def test_short_side_keeps_the_aspect_ratio() -> None:
     rng = np.random.default_rng(0)
     assert ResizeShortSide(30)(coordinates(60, 107), rng).video.shape[1:3] == (30, 54)
     assert ResizeShortSide(30)(coordinates(107, 60), rng).video.shape[1:3] == (54, 30)
+
+
+@given(st.integers(4, 40), st.integers(0, 60), st.integers(4, 40))
+def test_long_side_rounded_down(short: int, more: int, size: int) -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((short, short + more), (short + more, short)):
+        down = ResizeShortSide(size, long_side="down")(coordinates(*shape, T=1), rng)
+        H, W = down.video.shape[1:3]
+        assert min(H, W) == size
+        assert max(H, W) == (short + more) * size // short
+        assert down.labels is not None
+        assert down.labels.shape[1:] == (H, W)
+
+
+def test_long_side_is_one_of_two() -> None:
+    with pytest.raises(ConfigError, match=r"long_side=up: choose one of: down, nearest"):
+        ResizeShortSide(4, long_side="up")
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize("size", [(40, 90), (13, 21)])
+def test_bicubic_is_rounded_once(size: tuple[int, int], antialias: bool) -> None:
+    """Black and white pixels overshoot most: what is cut off too early is lost."""
+    video = np.random.default_rng(0).integers(0, 2, (1, 32, 48, 3), dtype=np.uint8) * 255
+    clip = coordinates(32, 48, T=1)._replace(video=video)
+    out = Resize(size, "bicubic", antialias)(clip, np.random.default_rng(0)).video
+    pixels = torch.from_numpy(video).permute(0, 3, 1, 2).double()
+    exact = F.interpolate(pixels, size, mode="bicubic", antialias=antialias).clamp(0, 255)
+    assert np.abs(out - exact.permute(0, 2, 3, 1).numpy()).max() < 0.501
 
 
 def test_antialias_and_interpolation_matter() -> None:

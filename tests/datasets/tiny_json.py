@@ -33,24 +33,26 @@ def text(mask: np.ndarray) -> dict[str, Any]:
     return {"size": list(mask.shape), "counts": counts.decode()}
 
 
-def ytvis(root: Path, num_videos: int = 4, file: str = "train/instances.json") -> Path:
-    """Videos v1, v2, ... of 3 frames; two instances, the second hidden in frame 1.
+def ytvis(
+    root: Path, num_videos: int = 4, file: str = "train/instances.json", num_frames: int = 3
+) -> Path:
+    """Videos v1, v2, ... of a few frames; two instances, the second hidden in frame 1.
 
     Numbers run against names, the last video has no annotation, annotations are out of order.
     """
     videos, annotations = [], []
     for number in range(num_videos, 0, -1):
         name = f"v{number}"
-        names = [f"{name}/{n:05d}.jpg" for n in (0, 5, 10)]
+        names = [f"{name}/{n:05d}.jpg" for n in range(0, 5 * num_frames, 5)]
         for n, path in enumerate(names):
             frame(root / "train" / "JPEGImages" / path, 10 * number + n)
-        videos.append({"id": number, "file_names": names, "length": 3, "license": 1,
+        videos.append({"id": number, "file_names": names, "length": num_frames, "license": 1,
                        "height": SIZE[0], "width": SIZE[1]})  # fmt: skip
         if number == num_videos:
             continue
         masks = {
-            2 * number: [text(box(RIGHT)), None, text(box(RIGHT))],
-            2 * number - 1: [numbers(box(LEFT))] * 3,
+            2 * number: [None if n == 1 else text(box(RIGHT)) for n in range(num_frames)],
+            2 * number - 1: [numbers(box(LEFT))] * num_frames,
         }
         annotations += [
             {"id": one, "video_id": number, "category_id": 3, "iscrowd": 0, "height": SIZE[0],

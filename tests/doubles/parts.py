@@ -1,7 +1,4 @@
-"""Stand-ins for methods to come.
-
-A two-view loss, a tokenizer, an objective without slots, a grouper with two levels.
-"""
+"""Three stand-ins for methods to come: a two-view loss, a tokenizer, an objective without slots."""
 
 from __future__ import annotations
 
@@ -11,30 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slotreel.interfaces import (
-    Grouper,
-    Loss,
-    Objective,
-    StepContext,
-    Stream,
-    Tokenizer,
-    TokenizerOutput,
-)
+from slotreel.interfaces import Loss, Objective, StepContext, Stream, Tokenizer, TokenizerOutput
 from slotreel.noise import Noise
 from slotreel.types import (
     Batch,
     Dims,
-    FrameFeatures,
-    GrouperOutput,
     HeadSpec,
-    Level,
     LossOutput,
     MaskSource,
     Needs,
     Phase,
     Prediction,
     Progress,
-    State,
     VideoInfo,
 )
 
@@ -109,34 +94,6 @@ class TokenLoss(Loss):
         logits = ctx.heads["token"](ctx.student[0].slots).mean(2)
         value = nn.functional.cross_entropy(logits.flatten(0, 1), counts.flatten(0, 1))
         return value + ctx.tokens.loss, {}
-
-
-class TwoLevelGrouper(Grouper):
-    """One look at the tokens per level; two instances around each semantic slot."""
-
-    levels = frozenset({"semantic", "instance"})
-
-    def __init__(self, *, dims: Dims) -> None:
-        super().__init__()
-        self.num_queries, self.num_slots = dims.num_slots, 2 * dims.num_slots
-        self.key, self.value = nn.Linear(dims.slot, dims.slot), nn.Linear(dims.slot, dims.slot)
-
-    def prepare(self, tokens: Tensor, features: FrameFeatures, carry: State) -> tuple[State, State]:
-        return (self.key(tokens), self.value(tokens)), None
-
-    def forward(self, query: Tensor, memory: State, *, first: bool, noise: Noise) -> GrouperOutput:
-        key, value = memory
-        logits = query @ key.mT
-        masks = logits.softmax(1)
-        semantic = Level(query + masks @ value, masks, logits)
-        spread = 0.1 * noise.normal("instances", (*query.shape[:2], 2, query.shape[2]), query)
-        instances = semantic.slots[:, :, None] + spread  # (B, S, 2, D)
-        inner = instances @ key[:, None].mT
-        within = inner.softmax(2)
-        slots = (instances + within @ value[:, None]).flatten(1, 2)
-        product = (masks[:, :, None] * within).flatten(1, 2)
-        levels = {"semantic": semantic, "instance": Level(slots, product, inner.flatten(1, 2))}
-        return GrouperOutput(slots, product, levels)
 
 
 class PixelObjective(Objective):

@@ -8,6 +8,7 @@ import torch
 import yaml
 from hydra.utils import get_class, instantiate
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from slotreel.noise import Noise
 from slotreel.types import Batch, DecoderOutput, Dims, FrameFeatures, ModelOutput, Progress
@@ -32,16 +33,6 @@ def fill(*parameters):
             values = 0.5 * (1 + index + 3 * j).sin() + (1 if norm and k == 0 else 0)
             parameter.copy_(values.reshape(parameter.shape))
             j += 1
-
-
-def numbers(text):
-    return torch.tensor([float(word) for word in text.split()], dtype=torch.float64)
-
-
-def assert_matches(actual, text, digits=6):
-    torch.testing.assert_close(
-        actual.detach().flatten(), numbers(text), atol=0.6 * 10**-digits, rtol=0
-    )
 
 
 def dims(slot=8, num_slots=3, grid=(3, 4), image_size=(12, 16), feature=6, clip_length=4):
@@ -115,3 +106,21 @@ def context(slots, *, tokens=None, grid=(3, 4), video=None, decoder=None, gather
         progress=Progress(0, 1),
         gather=gather,
     )
+
+
+def group(grouper, query, tokens, first=True):
+    """One frame: query (B, K, D), tokens (B, N, D)."""
+    memory, carry = grouper.prepare(
+        tokens[:, None], FrameFeatures(tokens[:, None], (1, tokens.shape[1])), None
+    )
+    assert carry is None
+    return grouper(query, tree_map(lambda x: x[:, 0], memory), first=first, noise=Noise(0))
+
+
+def reading(grouper, width):
+    """The same grouper on tokens of another width than its slots, as in the worked examples."""
+    inner, eps = grouper.to_key.out_features, grouper.norm_tokens.eps
+    grouper.norm_tokens = nn.LayerNorm(width, eps=eps)
+    grouper.to_key = nn.Linear(width, inner, bias=False)
+    grouper.to_value = nn.Linear(width, inner, bias=False)
+    return grouper.double()

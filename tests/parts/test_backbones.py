@@ -10,7 +10,9 @@ from einops import rearrange
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from safetensors.torch import save_file
+from timm.models.eva import checkpoint_filter_fn
 
+from slotreel.assemble import make as make_part
 from slotreel.backbones import tiny_vit as tiny_vit_file
 from slotreel.backbones.patches import PatchPixels
 from slotreel.backbones.small_cnn import SmallCNN
@@ -18,20 +20,28 @@ from slotreel.backbones.timm_vit import TimmViT
 from slotreel.backbones.tiny_vit import TinyViT
 from slotreel.errors import CheckpointError, ConfigError
 from slotreel.layers.position import cell_centres, coordinate_grid, resize_table, sincos
+from slotreel.training.optim import apply_phases, phases_begun
 
 CONF = Path(__file__).parents[2] / "conf"
 ALL = frozenset({"keys", "cls", "cls_attention"})
 DINO = "vit_small_patch16_224.dino"
 SMALL = {"depth": 3, "embed_dim": 48, "num_heads": 4, "img_size": 64}
-PLAIN = {"model": DINO, "model_args": SMALL}
+PLAIN = {"model": DINO, "weights": "random", "model_args": SMALL}
+HUB = PLAIN | {"weights": "hub"}
 DINOV2 = {
     "model": "vit_small_patch14_dinov2.lvd142m",
+    "weights": "random",
     "model_args": {**SMALL, "img_size": 56},
 }
 REGISTERS = {
     "model": "vit_small_patch14_reg4_dinov2.lvd142m",
+    "weights": "random",
     "model_args": {**SMALL, "img_size": 56},
 }
+DINOV3 = PLAIN | {"model": "vit_small_patch16_dinov3.lvd1689m"}
+DINOV3_BIASES = PLAIN | {"model": "vit_small_patch16_dinov3_qkvb.lvd1689m"}
+MIXED = PLAIN | {"model": "vit_small_patch16_rope_mixed_224.naver_in1k"}
+CHILD = PLAIN | {"model_args": SMALL | {"patch_size": 14, "img_size": 56}}
 
 
 def video(height, width=None, clips=2, frames=2):
@@ -44,9 +54,10 @@ def make(kind, **knobs):
     parts = {
         "patches": lambda: PatchPixels(**knobs),
         "small_cnn": lambda: SmallCNN(channels=(8, 8), strides=(2, 1), **knobs),
-        "tiny_vit": lambda: TinyViT(width=32, depth=2, weights=None, **knobs),
+        "tiny_vit": lambda: TinyViT(width=32, depth=2, weights="random", **knobs),
         "timm": lambda: scatter(TimmViT(**PLAIN, **knobs)),
         "timm_reg": lambda: scatter(TimmViT(**REGISTERS, **knobs)),
+        "timm_rotary": lambda: scatter(TimmViT(**DINOV3, **knobs)),
     }
     return parts[kind]()
 
@@ -60,7 +71,7 @@ def scatter(module):
     return module
 
 
-STEP = {"patches": 8, "small_cnn": 2, "tiny_vit": 8, "timm": 16, "timm_reg": 14}
+STEP = {"patches": 8, "small_cnn": 2, "tiny_vit": 8, "timm": 16, "timm_reg": 14, "timm_rotary": 16}
 
 
 # --------------------------------------------------------------------------- every backbone
@@ -114,7 +125,7 @@ def test_features_a_backbone_lacks_are_refused(kind, lacking):
     assert (backbone.key_width is None) == ("keys" in lacking)
 
 
-@pytest.mark.parametrize("kind", ["tiny_vit", "timm", "timm_reg"])
+@pytest.mark.parametrize("kind", ["tiny_vit", "timm", "timm_reg", "timm_rotary"])
 def test_frozen_networks_stay_put(kind):
     backbone = make(kind)
     torch.nn.Sequential(backbone).train()
@@ -126,7 +137,7 @@ def test_frozen_networks_stay_put(kind):
     assert not backbone(clip, frozenset({"keys"})).tokens.requires_grad
 
 
-@pytest.mark.parametrize("kind", ["tiny_vit", "timm", "timm_reg"])
+@pytest.mark.parametrize("kind", ["tiny_vit", "timm", "timm_reg", "timm_rotary"])
 def test_trainable_networks_train_every_parameter(kind):
     backbone = make(kind, frozen=False)
     assert not backbone.frozen
@@ -168,11 +179,12 @@ def test_every_option_builds(option):
         cfg = compose(f"backbone/{option}").backbone
     knobs = {"image_size": (112, 224)}
     if "model" in cfg:
-        assert cfg.pretrained
-        knobs |= {"pretrained": False, "model_args": {"depth": 1}}
+        assert cfg.weights == "hub"
+        assert timm.is_model_pretrained(cfg.model)
+        knobs |= {"weights": "random", "model_args": {"depth": 1}}
     if option == "tiny_vit":
         assert cfg.weights == "shipped"
-        knobs["weights"] = None
+        knobs["weights"] = "random"
     backbone = instantiate(cfg, _partial_=True, _convert_="all")(**knobs)
     cells = backbone.grid((112, 224))
     assert backbone(video(112, 224, 1, 1)).tokens.shape == (
@@ -181,6 +193,12 @@ def test_every_option_builds(option):
         cells[0] * cells[1],
         backbone.feature_width,
     )
+
+
+def test_arguments_of_older_configurations_are_refused_by_name():
+    stored = {"_target_": f"{TimmViT.__module__}.TimmViT", **PLAIN, "pretrained": False}
+    with pytest.raises(ConfigError, match=r"TimmViT takes no argument pretrained; .*weights"):
+        make_part(stored)
 
 
 # --------------------------------------------------------------------------- patches
@@ -312,15 +330,15 @@ def test_tiny_vit_equals_its_parts_run_by_hand():
 
 def test_tiny_vit_is_small_and_reproducible():
     torch.manual_seed(3)
-    first = TinyViT(weights=None)
+    first = TinyViT(weights="random")
     torch.manual_seed(3)
-    second = TinyViT(weights=None)
+    second = TinyViT(weights="random")
     assert all(
         torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
     )
     assert sum(p.numel() * 4 for p in first.parameters()) <= 5 * 2**20
     with pytest.raises(ConfigError, match=r"backbone.width in multiples"):
-        TinyViT(width=30, weights=None)
+        TinyViT(width=30, weights="random")
 
 
 def test_tiny_vit_loads_files_and_the_shipped_weights(tmp_path, monkeypatch):
@@ -345,56 +363,94 @@ def test_shipped_weights_belong_in_the_package():
     assert path.parent.parent == Path(tiny_vit_file.__file__).parents[1]
     if path.is_file():
         assert path.stat().st_size <= 5 * 2**20
-        TinyViT()
+        assert TinyViT().origin == "package:tiny_vit"
 
 
 # --------------------------------------------------------------------------- timm_vit
 
 
-@pytest.mark.parametrize("knobs", [PLAIN, DINOV2, REGISTERS], ids=["dino", "dinov2", "registers"])
-@pytest.mark.parametrize("cells", [(4, 4), (5, 3)])
-def test_features_equal_timms_own_blocks(knobs, cells):
-    """Difference 0 to timm's embedding and blocks by hand, native grid and resized table."""
-    backbone = scatter(TimmViT(**knobs))
+KINDS = {
+    "dino": PLAIN,
+    "dinov2": DINOV2,
+    "registers": REGISTERS,
+    "dinov3": DINOV3,
+    "dinov3_biases": DINOV3_BIASES,
+    "mixed": MIXED,
+}
+
+
+def full_network(knobs):
+    """The whole network as timm builds it, with values everywhere."""
+    torch.manual_seed(5)
     args = {"num_classes": 0, "dynamic_img_size": True, **knobs["model_args"]}
-    vit = timm.create_model(knobs["model"], **args).eval()
-    vit.load_state_dict(backbone.vit.state_dict(), strict=False)
-    patch = vit.patch_embed.patch_size[0]
+    return scatter(timm.create_model(knobs["model"], **args)).eval()
+
+
+def same_weights(knobs, vit, **more):
+    backbone = TimmViT(**knobs | more)
+    state = vit.state_dict()
+    backbone.vit.load_state_dict({k: state[k] for k in backbone.vit.state_dict()})
+    return backbone
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cells", [(4, 4), (5, 3)])
+def test_features_of_any_block_equal_timms_own(kind, cells):
+    """Difference 0 to timm's own pass, native grid and others, before and after the final norm."""
+    vit = full_network(KINDS[kind])
+    patch, skip = vit.patch_embed.patch_size[0], vit.num_prefix_tokens
+    assert skip == (5 if kind in ("registers", "dinov3", "dinov3_biases") else 1)
     clip = video(cells[0] * patch, cells[1] * patch)
     mean, std = (torch.tensor(vit.pretrained_cfg[k]).view(3, 1, 1) for k in ("mean", "std"))
-    out, skip = backbone(clip, ALL), vit.num_prefix_tokens
+    frames = (clip.flatten(0, 1) - mean) / std
+    for layer in range(3):
+        for norm in (False, True):
+            backbone = same_weights(KINDS[kind], vit, layer=layer, final_norm=norm)
+            assert len(backbone.vit.blocks) == layer + 1
+            out = backbone(clip, frozenset({"cls"}))
+            with torch.no_grad():
+                ((tokens, prefix),) = vit.forward_intermediates(
+                    frames, [layer], norm=norm, output_fmt="NLC", intermediates_only=True,
+                    return_prefix_tokens=True,
+                )  # fmt: skip
+            assert torch.equal(out.tokens.flatten(0, 1), tokens)
+            assert torch.equal(out.cls.flatten(0, 1), prefix[:, 0])
     with torch.no_grad():
-        x = vit._pos_embed(vit.patch_embed((clip.flatten(0, 1) - mean) / std))
-        x = vit.blocks[1](vit.blocks[0](x))
-        qkv = vit.blocks[2].attn.qkv(vit.blocks[2].norm1(x))
-        last = vit.blocks[2](x)
-    assert skip == (5 if knobs is REGISTERS else 1)
-    assert torch.equal(out.tokens.flatten(0, 1), last[:, skip:])
-    assert torch.equal(out.cls.flatten(0, 1), last[:, 0])
-    assert torch.equal(out.keys.flatten(0, 1), qkv[:, skip:, 48:96])
+        whole = vit.forward_features(frames)
+    assert torch.equal(out.tokens.flatten(0, 1), whole[:, skip:])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cells", [(4, 4), (5, 3)])
+def test_keys_and_attention_are_those_inside_timms_block(kind, cells):
+    vit = full_network(KINDS[kind])
+    patch, skip = vit.patch_embed.patch_size[0], vit.num_prefix_tokens
+    clip, seen = video(cells[0] * patch, cells[1] * patch), {}
+    block = vit.blocks[1]
+    block.attn.fused_attn = False  # the only way in which timm shows the weights
+    block.norm1.register_forward_hook(lambda *args: seen.update(normed=args[-1]))
+    block.attn.attn_drop.register_forward_hook(lambda *args: seen.update(weights=args[-1]))
+    backbone = same_weights(KINDS[kind], vit, layer=1)
+    out = backbone(clip, ALL)
+    with torch.no_grad():
+        vit(backbone.normalise(clip).flatten(0, 1))
+        bias = block.attn.qkv.bias  # Eva has none or keeps those of queries and values apart
+        bias = 0 if bias is None else bias[48:96]
+        keys = seen["normed"] @ block.attn.qkv.weight[48:96].T + bias
     assert backbone.key_width == 48
-    query, key = (qkv[..., i : i + 48].reshape(4, -1, 4, 12) for i in (0, 48))
-    attention = torch.einsum("nhd,nshd->nhs", query[:, 0], key) * 12**-0.5
-    torch.testing.assert_close(out.cls_attention.flatten(0, 1), attention.softmax(-1)[..., skip:])
+    torch.testing.assert_close(out.keys.flatten(0, 1), keys[:, skip:], rtol=1e-4, atol=1e-5)
+    weights = seen["weights"][:, :, 0, skip:]
+    torch.testing.assert_close(out.cls_attention.flatten(0, 1), weights, rtol=1e-4, atol=1e-6)
 
 
-def test_layer_and_final_norm():
-    torch.manual_seed(0)
-    clip = video(64)
-    whole = scatter(TimmViT(**PLAIN, final_norm=True))
-    state = whole.vit.state_dict()
-    for layer in (1, -2):
-        part = TimmViT(**PLAIN, layer=layer)
-        part.vit.load_state_dict({k: state[k] for k in part.vit.state_dict()})
-        assert len(part.vit.blocks) == 2
-        x = whole.vit.blocks[1](whole.vit.blocks[0](whole._embed(
-            whole.normalise(clip).flatten(0, 1), (4, 4))))  # fmt: skip
-        assert torch.equal(part(clip).tokens.flatten(0, 1), x[:, 1:])
-    raw = TimmViT(**PLAIN)
-    raw.vit.load_state_dict({k: v for k, v in state.items() if not k.startswith("norm.")})
-    assert torch.equal(whole.vit.norm(raw(clip).tokens), whole(clip).tokens)
+def test_blocks_and_norms_that_do_not_exist_are_refused():
     with pytest.raises(ConfigError, match=r"layer=3: .* has 3 blocks"):
         TimmViT(**PLAIN, layer=3)
+    with pytest.raises(ConfigError, match=r"layer=-4: .*type backbone.layer=-1"):
+        TimmViT(**PLAIN, layer=-4)
+    pooled = PLAIN | {"model_args": SMALL | {"global_pool": "avg"}}
+    with pytest.raises(ConfigError, match=r"final_norm=true: .* has no norm per token"):
+        TimmViT(**pooled, final_norm=True)
 
 
 def test_normalisation_is_that_of_the_weights_unless_given():
@@ -418,14 +474,18 @@ def test_position_resize_and_drop_path_reach_the_network():
     offset.load_state_dict(smooth.state_dict())
     assert not torch.allclose(offset(clip).tokens, smooth(clip).tokens)
     assert torch.equal(offset(clip[..., :64, :64]).tokens, smooth(clip[..., :64, :64]).tokens)
+    with pytest.raises(ConfigError, match=r"position_resize=offset: .*dinov3.* has no table"):
+        TimmViT(**DINOV3, position_resize="offset")
     args = {**SMALL, "drop_path_rate": 0.1}
-    dropping = TimmViT(DINO, model_args=args, frozen=False)
+    dropping = TimmViT(DINO, "random", model_args=args, frozen=False)
     rates = [getattr(b.drop_path1, "drop_prob", 0.0) for b in dropping.vit.blocks]
     assert rates == pytest.approx([0.0, 0.05, 0.1])
 
 
 def test_models_without_class_token_offer_no_class_features():
-    backbone = TimmViT(DINO, model_args={**SMALL, "class_token": False, "global_pool": "avg"})
+    backbone = TimmViT(
+        DINO, "random", model_args={**SMALL, "class_token": False, "global_pool": "avg"}
+    )
     assert backbone(video(64), frozenset({"keys"})).keys.shape == (2, 2, 16, 48)
     with pytest.raises(ConfigError, match=r"asked for cls, cls_attention, but .* offers keys"):
         backbone(video(64), ALL)
@@ -437,7 +497,7 @@ def test_mistakes_in_the_model_are_explained(monkeypatch):
     with pytest.raises(ConfigError, match=r"expected a timm vision transformer; building resnet18"):
         TimmViT("resnet18")
     with pytest.raises(
-        ConfigError, match=r"expected a timm VisionTransformer, .* is a .*Distilled"
+        ConfigError, match=r"expected a timm VisionTransformer or Eva, .* is a .*Distilled"
     ):
         TimmViT("deit_tiny_distilled_patch16_224", model_args={"depth": 1})
     with pytest.raises(ConfigError, match=r"building .*depht"):
@@ -446,8 +506,6 @@ def test_mistakes_in_the_model_are_explained(monkeypatch):
         TimmViT(DINO, model_args={"patch_drop_rate": 0.5})
     with pytest.raises(ConfigError, match=r"position_resize=offsets: did you mean: offset"):
         TimmViT(**PLAIN, position_resize="offsets")
-    with pytest.raises(ConfigError, match=r"pretrained=true and .* exclude each other"):
-        TimmViT(**PLAIN, pretrained=True, weights="x.pth")
     create = timm.create_model
 
     def no_network(name, pretrained=False, **knobs):
@@ -457,10 +515,11 @@ def test_mistakes_in_the_model_are_explained(monkeypatch):
 
     monkeypatch.setattr(timm, "create_model", no_network)
     with pytest.raises(CheckpointError) as error:
-        TimmViT(**PLAIN, pretrained=True)
-    assert "https://huggingface.co/timm/vit_small_patch16_224.dino" in str(error.value)
+        TimmViT(**HUB)
+    assert "curl -LO https://huggingface.co/timm/vit_small_patch16_224.dino/" in str(error.value)
     assert "dino_deitsmall16_pretrain.pth" in str(error.value)
-    assert "backbone.pretrained=false backbone.weights=FILE" in str(error.value)
+    assert "backbone.weights=FILE" in str(error.value)
+    assert "backbone.weights=random" in str(error.value)
 
 
 def test_pretrained_weights_are_those_timm_fetches(monkeypatch, caplog):
@@ -471,25 +530,21 @@ def test_pretrained_weights_are_those_timm_fetches(monkeypatch, caplog):
         return made[-1]
 
     monkeypatch.setattr(timm, "create_model", fetch)
-    with caplog.at_level(logging.WARNING):
-        backbone = TimmViT(**PLAIN, pretrained=True)
+    with caplog.at_level(logging.INFO):
+        backbone = TimmViT(**HUB)
     assert backbone.vit is made[1]
+    assert backbone.origin == f"timm:{DINO}"
     assert "random weights" not in caplog.text
 
 
 # --------------------------------------------------------------------------- published layouts
 
 
-def full_state(knobs):
-    """All tensors of the whole network as timm names them, with values everywhere."""
-    torch.manual_seed(5)
-    return scatter(timm.create_model(knobs["model"], num_classes=0, **knobs["model_args"])).eval()
-
-
 def as_dino_full(state):
     def net(prefix, scale):
         out = {f"{prefix}backbone.{k}": v * scale for k, v in state.items()}
-        return out | {f"{prefix}head.last_layer.weight_g": torch.ones(2)}
+        head = {f"{prefix}head.mlp.0.weight": torch.ones(2, 2)}
+        return out | head | {f"{prefix}head.last_layer.weight_g": torch.ones(2)}
 
     return {
         "student": net("module.", 0.5),
@@ -500,11 +555,20 @@ def as_dino_full(state):
     }
 
 
+def as_masked_autoencoder(state):
+    names = ("embed.weight", "pos_embed", "blocks.0.norm1.weight", "norm.bias", "pred.weight")
+    decoder = {f"decoder_{name}": torch.ones(2) for name in names}
+    return {"model": state | decoder | {"mask_token": torch.zeros(1, 1, 48)}, "epoch": 399}
+
+
 LAYOUTS = {
     "timm": lambda s: s,
     "dino_full": as_dino_full,
     "module": lambda s: {f"module.{k}": v for k, v in s.items()},
     "module_backbone": lambda s: {f"module.backbone.{k}": v for k, v in s.items()},
+    "child": as_dino_full,
+    "encoder": lambda s: {"teacher": {f"module.encoder.{k}": v for k, v in s.items()}},
+    "masked_autoencoder": as_masked_autoencoder,
     "with_head": lambda s: {"model": s | {"head.weight": torch.ones(3, 48)}},
     "mask_token": lambda s: s | {"mask_token": torch.zeros(1, 48)},
     "slot_model": lambda s: {
@@ -520,29 +584,36 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_weights_in_published_layouts(layout, tmp_path, caplog):
-    knobs = DINOV2 if layout == "mask_token" else PLAIN
-    vit, clip = full_state(knobs), video(112)
+    knobs = {"mask_token": DINOV2, "child": CHILD}.get(layout, PLAIN)
+    vit, clip = full_network(knobs), video(112)
     tree = LAYOUTS[layout](vit.state_dict())
     path = tmp_path / ("w.safetensors" if layout == "timm" else "w.pth")
     save_file(tree, path) if layout == "timm" else torch.save(tree, path)
-    with caplog.at_level(logging.WARNING):
-        backbone = TimmViT(**knobs, weights=str(path))
+    with caplog.at_level(logging.INFO):
+        backbone = TimmViT(**knobs | {"weights": str(path)})
     assert "random weights" not in caplog.text
-    expected = TimmViT(**knobs)
-    state = vit.state_dict()
-    expected.vit.load_state_dict({k: state[k] for k in expected.vit.state_dict()})
-    assert torch.equal(backbone(clip).tokens, expected(clip).tokens)
+    assert backbone.origin is None
+    assert torch.equal(backbone(clip).tokens, same_weights(knobs, vit)(clip).tokens)
 
 
 def test_random_weights_are_announced(caplog):
-    with caplog.at_level(logging.WARNING):
-        TimmViT(**PLAIN)
-    assert "random weights" in caplog.text
+    with caplog.at_level(logging.INFO):
+        assert TimmViT(**PLAIN).origin is None
+        assert TinyViT(width=32, depth=1, weights="random").origin is None
+    assert caplog.text.count("random weights") == 2
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_weights_must_be_named(nothing):
+    with pytest.raises(ConfigError, match=r"weights=hub, .*=FILE or backbone.weights=random"):
+        TimmViT(**PLAIN | {"weights": nothing})
+    with pytest.raises(ConfigError, match=r"weights=shipped, .*=FILE or backbone.weights=random"):
+        TinyViT(weights=nothing)
 
 
 def test_register_weights_of_the_original_release(tmp_path):
     """There the class token's position is an entry of the table; timm adds it to the token."""
-    state = full_state(REGISTERS).state_dict()
+    state = full_network(REGISTERS).state_dict()
     place = torch.randn(1, 1, 48)
     original = {k: v for k, v in state.items() if k != "reg_token"} | {
         "register_tokens": state["reg_token"],
@@ -551,7 +622,7 @@ def test_register_weights_of_the_original_release(tmp_path):
         "mask_token": torch.zeros(1, 48),
     }
     torch.save(original, tmp_path / "reg.pth")
-    backbone = TimmViT(**REGISTERS, weights=str(tmp_path / "reg.pth"))
+    backbone = TimmViT(**REGISTERS | {"weights": str(tmp_path / "reg.pth")})
     for name, value in backbone.vit.state_dict().items():
         torch.testing.assert_close(value, state[name])
 
@@ -559,25 +630,73 @@ def test_register_weights_of_the_original_release(tmp_path):
 def test_gated_mlp_weights_of_the_original_release(tmp_path):
     args = {"depth": 1, "embed_dim": 48, "num_heads": 4, "img_size": 56}
     knobs = {"model": "vit_giant_patch14_dinov2.lvd142m", "model_args": args}
-    state = full_state(knobs).state_dict()
+    state = full_network(knobs).state_dict()
     names = {".mlp.fc1.": ".mlp.w12.", ".mlp.fc2.": ".mlp.w3."}
     original = dict(state)
     for new, old in names.items():
         original = {k.replace(new, old): v for k, v in original.items()}
     assert original.keys() != state.keys()
     torch.save(original, tmp_path / "giant.pth")
-    backbone = TimmViT(**knobs, weights=str(tmp_path / "giant.pth"))
+    backbone = TimmViT(**knobs | {"weights": str(tmp_path / "giant.pth")})
     for name, value in backbone.vit.state_dict().items():
         assert torch.equal(value, state[name])
 
 
+def as_dinov3_release(state, bias):
+    """Names of Meta's files; the key's third of a bias is masked there and may hold anything."""
+    names = {"gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma", "reg_token": "storage_tokens"}
+    out = {"mask_token": torch.zeros(1, 48), "rope_embed.periods": torch.ones(3)}
+    out |= {"local_cls_norm.weight": torch.ones(48)}
+    for i in range(3):
+        out[f"blocks.{i}.attn.qkv.bias"] = bias.clone()
+        out[f"blocks.{i}.attn.qkv.bias_mask"] = torch.ones(144)
+    for name, value in state.items():
+        for new, old in names.items():
+            name = name.replace(new, old)
+        if not name.endswith(("q_bias", "v_bias")):
+            out[name] = value
+    return out
+
+
+@pytest.mark.parametrize("knobs", [DINOV3, DINOV3_BIASES], ids=["no_biases", "biases"])
+@pytest.mark.parametrize("layer", [0, -1])
+def test_dinov3_weights_of_the_original_release(knobs, layer, tmp_path):
+    vit = full_network(knobs)
+    bias = torch.randn(144) if knobs is DINOV3_BIASES else torch.zeros(144)
+    bias[48:96] = 7.0
+    release = as_dinov3_release(vit.state_dict(), bias)
+    torch.save(release, tmp_path / "dinov3.pth")
+    backbone = TimmViT(**knobs | {"weights": str(tmp_path / "dinov3.pth"), "layer": layer})
+    vit.load_state_dict(checkpoint_filter_fn(release, vit))  # timm's own conversion
+    expected = same_weights(knobs, vit, layer=layer)
+    assert torch.equal(backbone(video(64)).tokens, expected(video(64)).tokens)
+
+
+def test_dinov3_weights_of_another_network_are_refused(tmp_path):
+    release = as_dinov3_release(full_network(DINOV3).state_dict(), torch.ones(144))
+
+    def load(tree, **knobs):
+        torch.save(tree, tmp_path / "w.pth")
+        return TimmViT(**DINOV3 | knobs | {"weights": str(tmp_path / "w.pth")})
+
+    with pytest.raises(CheckpointError, match=r"qkv.bias is not 0 .*dinov3_qkvb"):
+        load(release)
+    with pytest.raises(CheckpointError, match=r"missing 'pos_embed'; unexpected .*rope"):
+        load(release, model=DINO)
+    release = as_dinov3_release(full_network(DINOV3).state_dict(), torch.zeros(144))
+    with pytest.raises(CheckpointError, match=r"missing none; unexpected 'blocks.1.extra'"):
+        load(release | {"blocks.1.extra": torch.ones(1)})
+    with pytest.raises(CheckpointError, match=r"'reg_token \(1, 2, 48\) instead of \(1, 4, 48\)'"):
+        load(release | {"storage_tokens": torch.ones(1, 2, 48)})
+
+
 def test_wrong_weights_are_refused_by_name(tmp_path):
-    state = full_state(PLAIN).state_dict()
+    state = full_network(PLAIN).state_dict()
     cut = {k: v for k, v in state.items() if k != "blocks.1.attn.qkv.bias"}
 
     def load(tree, **knobs):
         torch.save(tree, tmp_path / "w.pth")
-        return TimmViT(**{**PLAIN, **knobs}, weights=str(tmp_path / "w.pth"))
+        return TimmViT(**PLAIN | knobs | {"weights": str(tmp_path / "w.pth")})
 
     with pytest.raises(CheckpointError, match=r"missing 'blocks.1.attn.qkv.bias'; unexpected none"):
         load(cut)
@@ -599,11 +718,47 @@ def test_wrong_weights_are_refused_by_name(tmp_path):
 
 def test_unreadable_files_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"weights file at .*absent.pth, found none"):
-        TimmViT(**PLAIN, weights=str(tmp_path / "absent.pth"))
+        TimmViT(**PLAIN | {"weights": str(tmp_path / "absent.pth")})
     for name in ("broken.pth", "broken.safetensors"):
         (tmp_path / name).write_bytes(b"not weights")
         with pytest.raises(CheckpointError, match=f"could not read .*{name}"):
-            TimmViT(**PLAIN, weights=str(tmp_path / name))
+            TimmViT(**PLAIN | {"weights": str(tmp_path / name)})
     torch.save({"model": Path}, tmp_path / "code.pth")  # a pickle that names a class to import
     with pytest.raises(CheckpointError, match=r"could not read .*code.pth"):
-        TimmViT(**PLAIN, weights=str(tmp_path / "code.pth"))
+        TimmViT(**PLAIN | {"weights": str(tmp_path / "code.pth")})
+
+
+def test_keys_as_the_feature_drop_what_keys_do_not_need() -> None:
+    small = {"model": DINO, "weights": "random", "model_args": {"depth": 2}}
+    torch.manual_seed(0)
+    whole, keys = TimmViT(**small), TimmViT(**small, feature="keys")
+    left = keys.load_state_dict(whole.state_dict(), strict=False)
+    dropped = {name.removeprefix("vit.blocks.1.") for name in left.unexpected_keys}
+    assert not left.missing_keys
+    assert dropped == {
+        f"{part}.{kind}"
+        for part in ("attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+        for kind in ("weight", "bias")
+    }
+    video = torch.rand(1, 2, 3, 32, 32)
+    with torch.no_grad():
+        wanted = whole(video, frozenset({"keys"})).keys
+        assert wanted is not None
+        assert torch.equal(keys(video).tokens, wanted)
+        assert torch.equal(keys(video, frozenset({"keys"})).tokens, wanted)
+    with pytest.raises(ConfigError, match="final_norm=false"):
+        TimmViT(**small, feature="keys", final_norm=True)
+    with pytest.raises(ConfigError, match="output"):
+        TimmViT(**small, feature="values")
+
+
+def test_frozen_until_a_step_keeps_no_graph_before_it() -> None:
+    small = {"model": DINO, "weights": "random", "model_args": {"depth": 2}}
+    backbone = TimmViT(**small, frozen=False, frozen_until=3)
+    video = torch.rand(1, 1, 3, 32, 32)
+    for step, trained in ((0, False), (2, False), (3, True)):
+        apply_phases(backbone, phases_begun(backbone.phases(), step))
+        assert backbone(video).tokens.requires_grad is trained
+    assert backbone.without_gradient() == set()
+    with pytest.raises(ConfigError, match="frozen=false"):
+        TimmViT(**small, frozen_until=3)

@@ -240,7 +240,8 @@ def test_options_build_and_state_every_knob(option):
         assert set(part) == {"_target_", *inspect.signature(type(made)).parameters}
     assert option.read_text().startswith(f"# ./train.py protocol={option.stem} ")
     assert (running.CONF / "validate" / f"{option.stem}.yaml").is_file() == (
-        option.stem not in ("discovery", "vos", "foreground", "corloc", "slot_jf")
+        option.stem
+        not in ("discovery", "discovery_image", "vos", "foreground", "corloc", "slot_jf")
     ), "a protocol of a paper or benchmark has validate=NAME; the general ones do not"
 
 

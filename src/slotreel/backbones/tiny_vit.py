@@ -11,10 +11,10 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from slotreel.errors import CheckpointError, ConfigError
-from slotreel.interfaces import Backbone
 from slotreel.layers.frames import Normalise, check_want, in_chunks, patch_grid
+from slotreel.layers.freezing import Freezable
 from slotreel.layers.position import cell_centres, sincos
-from slotreel.layers.weights import find_network, load_all, read_tensors
+from slotreel.layers.weights import find_network, is_random, load_all, read_tensors
 from slotreel.types import FrameFeatures
 
 LANDMARK = "embed.weight"
@@ -26,7 +26,7 @@ def shipped_weights() -> Path:
     return Path(str(resources.files("slotreel") / "weights" / "tiny_vit.safetensors"))
 
 
-class TinyViT(Backbone):
+class TinyViT(Freezable):
     """Patches, sine-cosine positions, a few pre-norm transformer blocks and a final LayerNorm.
 
     Source: Dosovitskiy et al. 2021 (ViT), equations 1-4.
@@ -39,8 +39,9 @@ class TinyViT(Backbone):
         depth: number of blocks.
         num_heads: of each attention.
         mlp_ratio: hidden width of the block's MLP over width.
-        weights: ``shipped`` (in the package), a file, or None for random ones.
+        weights: ``shipped`` (in the package), ``random``, or a file.
         frozen: features never change; the network stays in evaluation mode.
+        frozen_until: with ``frozen=false``, the step from which it is trained.
         mean: subtracted from pixels in [0, 1].
         std: divided by.
         frames_per_call: frames encoded at a time, to bound memory; None takes all.
@@ -60,8 +61,9 @@ class TinyViT(Backbone):
         depth: int = 4,
         num_heads: int = 4,
         mlp_ratio: float = 4.0,
-        weights: str | None = "shipped",
+        weights: str = "shipped",
         frozen: bool = True,
+        frozen_until: int = 0,
         mean: float = 0.5,
         std: float = 0.25,
         frames_per_call: int | None = None,
@@ -83,11 +85,10 @@ class TinyViT(Backbone):
         )
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self._initialise()
-        if weights is not None:
+        self.origin = "package:tiny_vit" if weights == "shipped" else None
+        if not is_random(weights, "shipped", "backbone=tiny_vit"):
             self._load(weights)
-        self.frozen = frozen
-        if frozen:
-            self.requires_grad_(False).eval()
+        self.freeze(frozen, frozen_until)
         if image_size is not None:
             self.grid(image_size)
 
@@ -103,18 +104,9 @@ class TinyViT(Backbone):
         if weights == "shipped" and not path.is_file():
             raise CheckpointError(
                 f"expected the shipped weights at {path}, found none; create them with "
-                "./train.py experiment=tiny_vit, or type backbone.weights=null for random ones"
+                "./train.py experiment=tiny_vit, or type backbone.weights=random"
             )
         load_all(self, find_network(read_tensors(path), LANDMARK, str(path)), str(path))
-
-    def train(self, mode: bool = True) -> TinyViT:
-        """Training mode, which a frozen network never enters."""
-        super().train(mode and not self.frozen)
-        return self
-
-    def without_gradient(self) -> set[str]:
-        """Everything if frozen."""
-        return {name for name, _ in self.named_parameters()} if self.frozen else set()
 
     def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Patch grid (h, w); ConfigError if frames are no multiple of the patch."""
@@ -128,7 +120,7 @@ class TinyViT(Backbone):
         def encode(frames: Tensor) -> dict[str, Tensor]:
             return self.encode_tokens(self.embed_patches(frames), keys="keys" in want)
 
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+        with torch.set_grad_enabled(self.grad_enabled()):
             out = in_chunks(encode, video, self.frames_per_call)
         return FrameFeatures(out["tokens"], grid, keys=out.get("keys"))
 

@@ -22,8 +22,6 @@ from slotreel.errors import ConfigError
 from slotreel.noise import seed_of
 from slotreel.types import Batch
 
-_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
-
 
 class Augmentation(ABC):
     """One change of a batch."""
@@ -154,54 +152,3 @@ def _refuse_pictures(batch: Batch, what: str, known: tuple[str, ...]) -> None:
                 f"dataset.augment: {what} cannot move the hint {name!r} of shape "
                 f"{tuple(hint.shape)}; leave it out"
             )
-
-
-class ColorJitter(Augmentation):
-    """Change brightness, then contrast, then saturation, by factors constant over a clip.
-
-    Factors are uniform in [1 - strength, 1 + strength], drawn for each view by itself. Contrast
-    blends with the mean grey of each frame, saturation with the grey of each pixel; values are cut
-    to [0, 1] after each.
-
-    Args:
-        brightness: strength, 0 to 1; 0 changes nothing.
-        contrast: strength, 0 to 1.
-        saturation: strength, 0 to 1.
-
-    Raises:
-        ConfigError: a strength is outside 0 to 1.
-    """
-
-    def __init__(
-        self, brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0
-    ) -> None:
-        self.strengths = (brightness, contrast, saturation)
-        names = ("brightness", "contrast", "saturation")
-        for name, value in zip(names, self.strengths, strict=True):
-            if not 0 <= value <= 1:
-                raise ConfigError(f"{name}={value}: expected a strength from 0 to 1")
-
-    def __call__(self, batch: Batch, generators: Sequence[Generator]) -> Batch:
-        """Change all views of a batch, and its teacher view if there is one."""
-        views = tuple(self._jitter(view, generators) for view in batch.views)
-        teacher = batch.teacher_view
-        teacher = None if teacher is None else self._jitter(teacher, generators)
-        return batch._replace(views=views, teacher_view=teacher)
-
-    def _jitter(self, video: Tensor, generators: Sequence[Generator]) -> Tensor:
-        """Video (B, T, 3, H, W) in [0, 1] -> the same, changed."""
-        draws = torch.stack([torch.rand(3, generator=g) for g in generators]) * 2 - 1
-        factors = 1 + draws * torch.tensor(self.strengths)
-        factors = factors.to(video.device, video.dtype).view(-1, 3, 1, 1, 1, 1)
-        brightness, contrast, saturation = factors.unbind(1)
-        video = (video * brightness).clamp(0, 1)
-        mean = _grey(video).mean((-2, -1), keepdim=True)
-        video = (mean + contrast * (video - mean)).clamp(0, 1)
-        grey = _grey(video)
-        return (grey + saturation * (video - grey)).clamp(0, 1)
-
-
-def _grey(video: Tensor) -> Tensor:
-    """Video (B, T, 3, H, W) -> luma (B, T, 1, H, W)."""
-    weights = video.new_tensor(_GREY).view(3, 1, 1)
-    return (video * weights).sum(-3, keepdim=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +18,15 @@ from slotreel.noise import seed_of
 from slotreel.types import RawClip, Sample
 
 log = logging.getLogger(__name__)
-STARTS = ("any", "tiled")
+STARTS = ("any", "tiled", "centred")
+
+
+class _Plan(NamedTuple):
+    """Clips begin at frames 0, step, ..., (number - 1) * step and take every stride-th."""
+
+    number: int
+    step: int
+    stride: int
 
 
 class TrainingClips(Dataset[Sample]):
@@ -33,7 +43,10 @@ class TrainingClips(Dataset[Sample]):
         num_views: transformed copies of the same frames; labels and hints are those of view 0.
         seed: another seed is another training set.
         starts: clips begin at ``any`` frame, or at multiples of the frames they span (``tiled``),
-            as in SlotContrast and VideoSAUR, whose data are cut into pieces that do not overlap.
+            as in SlotContrast and VideoSAUR, whose data are cut into pieces that do not overlap, or
+            around a ``centred`` frame, as in SMTC: as many frames before it as after it are in the
+            video, so that the last ``frame_stride`` frames are never used, and videos too short
+            for that take their frames one closer together.
 
     Attributes:
         videos: numbers of the videos that are long enough; clip i is cut from ``videos[i]``.
@@ -71,14 +84,17 @@ class TrainingClips(Dataset[Sample]):
 
     def _long_enough(self) -> tuple[list[int], list[int]]:
         """Numbers and lengths of the videos that have a whole clip."""
+        shortest = next(n for n in itertools.count(1) if self._plan(n).number > 0)
         infos = [self.source.info(i) for i in range(len(self.source))]
-        videos = [i for i, info in enumerate(infos) if info.num_frames >= self.span]
-        short = [info for info in infos if info.num_frames < self.span]
+        videos = [i for i, info in enumerate(infos) if info.num_frames >= shortest]
+        short = [info for info in infos if info.num_frames < shortest]
         wanted = f"clip_length={self.clip_length} frame_stride={self.frame_stride}"
+        if self.starts != "any":
+            wanted += f" clip_starts={self.starts}"
         if not videos:
             longest = max((info.num_frames for info in infos), default=0)
             raise DataError(
-                f"none of {len(infos)} videos has the {self.span} frames that {wanted} needs; the "
+                f"none of {len(infos)} videos has the {shortest} frames that {wanted} needs; the "
                 f"longest has {longest}: choose a shorter clip_length or a smaller frame_stride"
             )
         if short:
@@ -86,7 +102,7 @@ class TrainingClips(Dataset[Sample]):
             more = f" and {len(short) - 10} more" if len(short) > 10 else ""
             log.warning(
                 "%d of %d videos are left out: %s needs %d frames, too short are %s%s",
-                len(short), len(infos), wanted, self.span, names, more,
+                len(short), len(infos), wanted, shortest, names, more,
             )  # fmt: skip
         return videos, [infos[i].num_frames for i in videos]
 
@@ -102,8 +118,9 @@ class TrainingClips(Dataset[Sample]):
         """
         video = self.videos[key.index]
         rng = np.random.default_rng(seed_of(self.seed, "clip", key.epoch, key.index))
-        start = self._start(self.num_frames[key.index], rng)
-        frames = range(start, start + self.span, self.frame_stride)
+        plan = self._plan(self.num_frames[key.index])
+        start = int(rng.integers(plan.number)) * plan.step
+        frames = range(start, start + self.clip_length * plan.stride, plan.stride)
         raw = self.source.read(video, frames)
         views = [self._view(raw, key, number) for number in range(self.num_views)]
         labels = views[0].labels
@@ -118,11 +135,16 @@ class TrainingClips(Dataset[Sample]):
             },
         )
 
-    def _start(self, num_frames: int, rng: np.random.Generator) -> int:
-        """First frame of a clip from a video of so many frames."""
+    def _plan(self, num_frames: int) -> _Plan:
+        """Where clips may begin in so many frames; ``number`` is 0 or less if nowhere."""
+        T, stride = self.clip_length, self.frame_stride
         if self.starts == "tiled":
-            return int(rng.integers(num_frames // self.span)) * self.span
-        return int(rng.integers(num_frames - self.span + 1))
+            return _Plan(num_frames // self.span, self.span, stride)
+        if self.starts == "any":
+            return _Plan(num_frames - self.span + 1, 1, stride)
+        if num_frames <= 2 * (stride * T // 2) + 1:
+            stride -= 1
+        return _Plan(num_frames - 2 * (stride * T // 2) if stride else 0, 1, stride)
 
     def _view(self, raw: RawClip, key: SampleKey, number: int) -> RawClip:
         rng = np.random.default_rng(seed_of(self.seed, "view", key.epoch, key.index, number))

@@ -52,10 +52,17 @@ def resize_frames(
 ) -> np.ndarray:
     """Frames uint8 (T, H, W, 3) -> uint8 (T, *size, 3); pixel centres are aligned.
 
-    ``antialias`` has no meaning for nearest and is not looked at there.
+    ``antialias`` has no meaning for nearest and is not looked at there. Bicubic is computed in
+    float32 and rounded once: torch's kernel for bytes also rounds and clips between columns and
+    rows, and what overshoots there is lost.
     """
     pixels = torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2)
-    return resize_pixels(pixels, size, interpolation, antialias).permute(0, 2, 3, 1).numpy()
+    if interpolation == "bicubic":
+        pixels = resize_pixels(pixels.float(), size, interpolation, antialias)
+        pixels = pixels.round_().clamp_(0, 255).byte()
+    else:
+        pixels = resize_pixels(pixels, size, interpolation, antialias)
+    return pixels.permute(0, 2, 3, 1).numpy()
 
 
 def resize_pixels(

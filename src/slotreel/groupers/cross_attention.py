@@ -36,8 +36,6 @@ class CrossAttention(Grouper):
         ConfigError: no layer, heads that do not divide the slot width, an unknown scale.
     """
 
-    levels = frozenset({"attention"})
-
     def __init__(
         self,
         dims: Dims,

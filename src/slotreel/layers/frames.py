@@ -72,7 +72,7 @@ class Normalise(nn.Module):
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         super().__init__()
         for name, value in (("mean", mean), ("std", std)):
-            constant = torch.as_tensor(value, dtype=torch.float32).reshape(-1)
+            constant = torch.as_tensor(value, dtype=torch.float32, device="cpu").reshape(-1)
             if len(constant) not in (1, 3) or (name == "std" and not bool((constant > 0).all())):
                 raise ConfigError(
                     f"expected backbone.{name} as one number or three"

@@ -63,7 +63,7 @@ class MaskedAutoencoder(Objective):
         if not isinstance(backbone, TinyViT) or backbone.frozen:
             raise ConfigError(
                 "model=masked_autoencoder trains a TinyViT and nothing else; type "
-                "backbone=tiny_vit backbone.weights=null backbone.frozen=false"
+                "backbone=tiny_vit backbone.weights=random backbone.frozen=false"
             )
         if decoder_width % 4:
             raise ConfigError(

@@ -1,7 +1,10 @@
 """Checkpoints: atomic, tensors and plain values only, newest damaged one falls back.
 
-RUN/checkpoints/step_000001000.pt   {format, version, step, evaluated_step, best, objective,
+RUN/checkpoints/step_000001000.pt   {format, version, step, evaluated_step, best, objective, frozen,
 RUN/checkpoints/best.pt              optimizer, config}
+OUT/weights.safetensors              objective; the rest in its header, config in config.yaml beside
+
+``frozen`` names weights that are left out of ``objective``, see ``slotreel.frozen``.
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ from typing import Any
 
 import torch
 
-from slotreel import __version__
+from slotreel import __version__, frozen
 from slotreel.errors import CheckpointError, nearest
 from slotreel.files import replacing
+from slotreel.interfaces import Objective
+from slotreel.training.exported import WEIGHTS, read_exported
 
 log = logging.getLogger(__name__)
 FORMAT = 1
@@ -60,11 +65,18 @@ def read(path: Path) -> dict[str, Any]:
         CheckpointError: missing, damaged, or not written by slotreel.
     """
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}; pass a run directory or a .pt file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a torn file
-        raise CheckpointError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
+        raise CheckpointError(
+            f"no checkpoint at {path}; pass a run directory, a .pt file or an exported folder"
+        )
+    if path.suffix == ".safetensors":
+        content: Any = read_exported(path)
+    else:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds for a torn file
+            raise CheckpointError(
+                f"{path} cannot be read ({type(error).__name__}: {error})"
+            ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is not a slotreel checkpoint of format {FORMAT} (a published checkpoint must "
@@ -84,7 +96,10 @@ def newest(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def find(spec: str | Path) -> tuple[Path, dict[str, Any]]:
-    """A run directory (its newest readable checkpoint) or a file -> the file and its content.
+    """What a user names -> the checkpoint file and its content.
+
+    A run directory (its newest readable checkpoint), a file, or a folder made by scripts/export.py.
+    Whatever takes a checkpoint from the user asks here.
 
     Raises:
         CheckpointError: nothing there, with what was found beside it, or nothing readable.
@@ -92,6 +107,8 @@ def find(spec: str | Path) -> tuple[Path, dict[str, Any]]:
     path = Path(spec)
     if path.is_file():
         return path, read(path)
+    if (path / WEIGHTS).is_file():
+        return path / WEIGHTS, read(path / WEIGHTS)
     if path.is_dir():
         found = newest(path)
         if found is None:
@@ -100,6 +117,23 @@ def find(spec: str | Path) -> tuple[Path, dict[str, Any]]:
     beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     raise CheckpointError(
         f"no run or checkpoint at {path}" + (f"; {nearest(path.name, beside)}" if beside else "")
+    )
+
+
+def holds_everything(content: dict[str, Any]) -> bool:
+    """Whether a model built with random weights is complete once they are loaded."""
+    return not content.get("frozen")
+
+
+def load_objective(objective: Objective, content: dict[str, Any], where: str) -> None:
+    """Load the weights a checkpoint holds; those it refers to must be in ``objective`` already.
+
+    Raises:
+        CheckpointError: they do not fit, or weights it refers to are not those it was trained with.
+    """
+    references = content.get("frozen") or {}
+    load_weights(
+        objective, frozen.complete(objective, content["objective"], references, where), where
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from slotreel import frozen
 from slotreel.data.loader import to_device
 from slotreel.errors import ConfigError, nearest
 from slotreel.noise import seed_of
@@ -219,11 +220,13 @@ def _save(run: Run) -> None:
 
 def _content(run: Run) -> dict[str, object]:
     state = run.state
+    objective, references = frozen.split(run.objective)
     return {
         "step": state.step,
         "evaluated_step": state.evaluated_step,
         "best": None if state.best is None else list(state.best),
-        "objective": run.objective.state_dict(),
+        "objective": objective,
+        "frozen": references,
         "optimizer": run.optimizer.torch.state_dict(),
         "config": run.config,
     }

@@ -1,0 +1,202 @@
+"""A published checkpoint becomes a slotreel run: weights by our names, the experiment's config."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from slotreel import frozen
+from slotreel.assemble import build_objective
+from slotreel.composing import compose_config
+from slotreel.errors import CheckpointError, ConfigError, nearest
+from slotreel.importing.names import published_name, published_shape
+from slotreel.importing.published import read_published
+from slotreel.training.checkpoint import checkpoint_path, save_atomic
+
+# Published programs and their configurations; each is the experiment SOURCE_PRESET.
+PRESETS = {
+    "slotcontrast": ("movi_c", "movi_e", "ytvis2021"),
+    "videosaur": ("movi_c", "movi_e", "ytvis2021", "ytvis2021_dinov2"),
+    "dinosaur": ("coco",),
+}
+_BACKBONE = "model.backbone"
+_SHOWN = 8
+
+
+class Imported(NamedTuple):
+    """What came of an import."""
+
+    directory: Path
+    step: int
+    num_tensors: int
+    sha256: str  # of the published file
+    backbone: str  # how it is stored
+
+
+class Slot(NamedTuple):
+    """A parameter of ours and what the published file calls it."""
+
+    ours: str
+    shape: tuple[int, ...]
+    published: tuple[int, ...]  # shape in the file
+
+
+def import_checkpoint(
+    path: Path,
+    source: str,
+    preset: str,
+    out: Path,
+    *,
+    full: bool = False,
+    overrides: Sequence[str] = (),
+) -> Imported:
+    """Write a run directory with the weights of a published checkpoint.
+
+    Args:
+        path: the published file.
+        source: program that wrote it, see ``PRESETS``.
+        preset: its configuration.
+        out: run directory to make; it appears once it is complete.
+        full: store the frozen backbone too; else where it comes from and its hash.
+        overrides: where the file's model is not the preset's, as typed for ``./train.py``.
+
+    Raises:
+        ConfigError: an unknown source, preset or option; ``out`` is there.
+        CheckpointError: the file cannot be read, or its parameters are not the preset's.
+    """
+    experiment = experiment_of(source, preset)
+    if out.exists():
+        raise ConfigError(f"{out} is there already; give another directory, or remove it")
+    published = read_published(path)
+    cfg, slots = _model(experiment, tuple(overrides))
+    problems = differences(published.tensors, slots)
+    if problems:
+        fits = [f"--source {s} --preset {p}" for s, p in _fitting(published.tensors)]
+        hint = f"; it fits {' or '.join(fits)}" if fits else ""
+        raise CheckpointError(f"{path} is not {source} {preset}: {'; '.join(problems)}{hint}")
+    objective = {
+        slot.ours: published.tensors[name].reshape(slot.shape) for name, slot in slots.items()
+    }
+    stored, references = (objective, {}) if full else _by_reference(objective, cfg)
+    config = OmegaConf.to_yaml(cfg)
+    content = {
+        "step": published.step,
+        "evaluated_step": None,
+        "best": None,
+        "objective": stored,
+        "frozen": references,
+        "optimizer": None,
+        "config": config,
+        "imported": {"source": source, "preset": preset, "sha256": published.sha256},
+    }
+    with _new_directory(out) as temporary:
+        save_atomic(checkpoint_path(temporary, published.step), content)
+        (temporary / "config.yaml").write_text(config, encoding="utf-8")
+    origins = ", ".join(reference["origin"] for reference in references.values())
+    backbone = f"by reference to {origins}" if references else "stored in full"
+    return Imported(out, published.step, len(objective), published.sha256, backbone)
+
+
+def experiment_of(source: str, preset: str) -> str:
+    """The experiment that is a published configuration.
+
+    Raises:
+        ConfigError: there is no such source or preset.
+    """
+    if source not in PRESETS:
+        raise ConfigError(f"--source has no option {source}; {nearest(source, PRESETS)}")
+    if preset not in PRESETS[source]:
+        known = nearest(preset, PRESETS[source])
+        raise ConfigError(f"--preset of {source} has no option {preset}; {known}")
+    return f"{source}_{preset}"
+
+
+@functools.cache
+def _model(experiment: str, overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, Slot]]:
+    cfg = compose_config("train", [f"experiment={experiment}", "logger=none", *overrides])
+    return cfg, slots_of(cfg)
+
+
+def slots_of(cfg: DictConfig) -> dict[str, Slot]:
+    """The parameters of a configured model by their published names.
+
+    Raises:
+        ConfigError: the model has a parameter that the published program has not.
+    """
+    with torch.device("meta"):  # names and shapes are all that is wanted
+        state = build_objective(cfg, weights=False).state_dict()
+    mixer = cfg.decoder["_target_"].endswith("SlotMixerDecoder")
+    slots = {}
+    for ours, value in state.items():
+        shape = tuple(value.shape)
+        try:
+            name = published_name(ours.removeprefix("model."), cfg.decoder.num_layers, mixer)
+        except KeyError as error:
+            raise ConfigError(
+                f"{ours} has no counterpart in the published program; drop the option that made it"
+            ) from error
+        slots[name] = Slot(ours, shape, published_shape(name, shape, mixer))
+    return slots
+
+
+def differences(tensors: Mapping[str, Tensor], slots: Mapping[str, Slot]) -> list[str]:
+    """What keeps tensors from filling the parameters, one phrase a kind; [] if they fit."""
+    shapes = [
+        f"{name} {tuple(tensors[name].shape)} instead of {slot.published}"
+        for name, slot in slots.items()
+        if name in tensors and tuple(tensors[name].shape) != slot.published
+    ]
+    missing = [name for name in slots if name not in tensors]
+    extra = [name for name in tensors if name not in slots]
+    kinds = {"other shape": shapes, "missing": missing, "left over": extra}
+    return [f"{kind}: {_listed(names)}" for kind, names in kinds.items() if names]
+
+
+def _by_reference(
+    objective: dict[str, Tensor], cfg: DictConfig
+) -> tuple[dict[str, Tensor], frozen.References]:
+    """What is left of an objective once its frozen backbone is named instead of stored.
+
+    The hash is that of the published file's tensors: if timm's differ, loading says so.
+    """
+    if not cfg.backbone.frozen or cfg.backbone.weights != "hub":
+        return objective, {}
+    own = frozen.under(objective, _BACKBONE)
+    rest = {k: v for k, v in objective.items() if not k.startswith(f"{_BACKBONE}.")}
+    reference = {"origin": f"timm:{cfg.backbone.model}", "sha256": frozen.digest(own)}
+    return rest, {_BACKBONE: reference}
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _fitting(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+    """Every preset whose parameters the tensors are."""
+    for source, presets in PRESETS.items():
+        for preset in presets:
+            if not differences(tensors, _model(experiment_of(source, preset), ())[1]):
+                yield source, preset
+
+
+@contextmanager
+def _new_directory(out: Path) -> Iterator[Path]:
+    """A folder beside ``out`` that takes its name if the block succeeds, and goes if it fails."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        temporary.mkdir()
+        yield temporary
+        os.rename(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

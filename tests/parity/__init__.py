@@ -1,0 +1,1 @@
+"""Ours beside the published programs, number by number: ``python -m tests.parity``."""

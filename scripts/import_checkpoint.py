@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Turn a published checkpoint of SlotContrast, VideoSAUR or DINOSAUR into a slotreel run.
+"""Turn a published checkpoint of SlotContrast, VideoSAUR, DINOSAUR or SMTC into a slotreel run.
 
     python scripts/import_checkpoint.py --source slotcontrast --preset movi_c movi_c.ckpt runs/c
     python scripts/import_checkpoint.py --source slotcontrast --preset movi_c m.ckpt out num_slots=7
@@ -50,10 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    unused = f"\nnot used: {', '.join(done.unused)}" if done.unused else ""
     console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(
         f"{done.directory}: {done.num_tensors} tensors of step {done.step} from a file of sha256 "
-        f"{done.sha256}; backbone {done.backbone}\n\nNext:\n"
+        f"{done.sha256}; backbone {done.backbone}{unused}\n\nNext:\n"
         f"  score        ./eval.py checkpoint={done.directory} paths.data=DATA\n"
         f"  your video   ./predict.py checkpoint={done.directory} input=VIDEO.mp4 output=out\n"
         f"  fine-tune    ./train.py clone={done.directory} init_from={done.directory}"

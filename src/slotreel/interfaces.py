@@ -97,14 +97,15 @@ class Grouper(Part):
     Attributes:
         num_queries: Q.
         num_slots: K.
-        causal: whether frame t depends on frames <= t only; others are refused by ``stream``.
+        window: frames it must see together, for which ``prepare`` gets carry None; videos are
+            streamed in groups of so many. None: frame t depends on frames <= t only.
         levels: levels of grouping with slots and masks of their own, which losses may ask for and
             evaluation may look at.
     """
 
     num_queries: int
     num_slots: int
-    causal: bool = True
+    window: int | None = None
     levels: frozenset[str] = frozenset()
 
     @abstractmethod

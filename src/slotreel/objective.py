@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from slotreel.ema import follow, kept_names
 from slotreel.errors import ConfigError
 from slotreel.interfaces import Loss, Objective, Part, StepContext, Stream, TokenizerOutput
-from slotreel.model import ScanState, SlotVideoModel
+from slotreel.model import SlotVideoModel
 from slotreel.noise import Noise
+from slotreel.slot_stream import SlotStream
 from slotreel.types import (
     Batch,
     DecoderOutput,
@@ -23,7 +24,6 @@ from slotreel.types import (
     MaskSource,
     ModelOutput,
     Phase,
-    Prediction,
     Progress,
     VideoInfo,
 )
@@ -122,11 +122,6 @@ class SlotObjective(Objective):
     def stream(self, video: VideoInfo, *, masks: MaskSource = "auto") -> Stream:
         """Start a video; draws depend on the seed and the video's id only."""
         model = self._evaluated()
-        if not model.grouper.causal:
-            raise ConfigError(
-                f"{type(model.grouper).__name__} looks at later frames, so it cannot stream; "
-                "type grouper=slot_attention"
-            )
         source = self.mask_source(masks)
         if source == "decoder" and model.decoder is None:
             raise ConfigError("masks=decoder, but no loss needs a decoder; type masks=grouper")
@@ -181,42 +176,6 @@ class SlotObjective(Objective):
         """Move the EMA copy towards the student."""
         if self.ema is not None and self.momentum is not None:
             follow(self.ema, self.model, self.momentum, self.kept)
-
-
-class SlotStream(Stream):
-    """A slot model on its way through one video (batch of one).
-
-    Args:
-        model: in evaluation mode.
-        noise: of this video.
-        masks: ``decoder``, ``grouper`` or a level of the grouper.
-        decoded: level of the slots that the decoder gets.
-    """
-
-    def __init__(self, model: SlotVideoModel, noise: Noise, masks: str, decoded: str) -> None:
-        self.model, self.noise, self.masks, self.decoded = model, noise, masks, decoded
-        self.state: ScanState | None = None
-
-    @torch.no_grad()
-    def push(self, frames: Tensor, hints: Mapping[str, Any] | None = None) -> list[Prediction]:
-        """Frames (n, 3, H, W) in [0, 1] -> one prediction each, at once."""
-        start = self.state.frame if self.state else 0
-        features = self.model.encode(frames[None])
-        out, self.state = self.model.scan(features, hints or {}, self.state, self.noise)
-        slots, masks, (h, w) = out.slots, out.masks[0], features.grid
-        if self.masks in out.levels:
-            level = out.levels[self.masks]
-            slots, masks = level.slots, level.masks[0]
-        elif self.masks == "decoder":
-            slots = out.level(self.decoded)
-            decoded = self.model.decode(slots, features.grid)
-            if decoded.masks is None:
-                raise ConfigError("this decoder has no masks; type masks=grouper")
-            masks, (h, w) = decoded.masks, decoded.grid
-        masks = masks.reshape(*masks.shape[:2], h, w)  # (n, K, h, w)
-        return [
-            Prediction(start + i, masks=masks[i], slots=slots[0, i]) for i in range(len(frames))
-        ]
 
 
 class _CachedDecode:

@@ -120,7 +120,8 @@ def test_commands_take_a_name(cache: Path, tmp_path: Path) -> None:
 
 def test_the_table_agrees_with_the_experiments() -> None:
     every = hub.entries()
-    assert set(every) == {f"{source}/{preset}" for source in PRESETS for preset in PRESETS[source]}
+    fetched = PRESETS.keys() - {"smtc"}  # whose weights no program can fetch
+    assert set(every) == {f"{source}/{preset}" for source in fetched for preset in PRESETS[source]}
     for name, entry in every.items():
         assert name == f"{entry.source}/{entry.preset}"
         assert entry.url.startswith("https://")

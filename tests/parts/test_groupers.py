@@ -98,7 +98,7 @@ def test_steve_variant_equals_stored_values():
 @pytest.mark.parametrize("option", OPTIONS)
 def test_option_builds_with_its_yaml_and_trains_all_it_has(option):
     grouper = built("grouper", option, dims=dims())
-    assert (grouper.num_queries, grouper.num_slots, grouper.causal) == (3, 3, True)
+    assert (grouper.num_queries, grouper.num_slots, grouper.window) == (3, 3, None)
     out = group(grouper, random(2, 3, 8), random(2, 12, 8, seed=1))
     assert out.slots.shape == (2, 3, 8)
     assert out.masks.shape == (2, 3, 12)

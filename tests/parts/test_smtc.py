@@ -287,11 +287,11 @@ def test_references_of_a_clip_and_of_its_parts_agree() -> None:
         memory, carry = grouper.prepare(one, FrameFeatures(one, (3, 4)), carry)
         parts.append(memory.key)
     torch.testing.assert_close(torch.cat(parts, 1), whole.key)
-    assert grouper.causal
+    assert grouper.window is None
     wrapped = SMTC(dims(8, 3, (3, 4)), first_reference="wrap")
     wrapped.load_state_dict(grouper.state_dict())
     around, _ = wrapped.prepare(tokens, FrameFeatures(tokens, (3, 4)), None)
-    assert not wrapped.causal
+    assert wrapped.window == 2
     assert torch.equal(around.key[:, 1:], whole.key[:, 1:])
     assert not torch.allclose(around.key[:, 0], whole.key[:, 0])
 

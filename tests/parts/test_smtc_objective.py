@@ -58,6 +58,17 @@ def test_frame_by_frame_is_the_same_as_all_at_once() -> None:
             torch.testing.assert_close(whole.masks, part.masks)
 
 
+def test_a_grouper_that_wraps_is_streamed_in_groups_of_the_clip_length() -> None:
+    objective = built("losses=ss_contrastive", "grouper.first_reference=wrap", "clip_length=3")
+    torch.nn.init.normal_(objective.model.grouper.fusion.weight)  # type: ignore[union-attr,arg-type]
+    whole, part = (stream(objective, "grouper", pieces) for pieces in (1, 4))
+    assert [p.frame for p in whole] == [p.frame for p in part] == [0, 1, 2, 3]
+    for one, other in zip(whole, part, strict=True):
+        torch.testing.assert_close(one.masks, other.masks)
+    objective.model.grouper.window = 2
+    assert not torch.allclose(stream(objective, "grouper")[0].masks, whole[0].masks)  # type: ignore[arg-type]
+
+
 def test_sources_that_do_not_exist_are_refused() -> None:
     with pytest.raises(ConfigError, match="grouper=smtc"):
         stream(built("grouper=slot_attention", "losses=ss_contrastive"), "semantic")

@@ -44,7 +44,7 @@ class SMTC(Grouper):
     Differs: no; defaults are the released program of March 2024, whose first release is
     ``gate=soft``. In it the noise of instances carries no gradient, so their spread never learns
     (``instances=reparameterised`` lets it), and frame 0 refers to the last frame of the clip
-    (``first_reference=self`` refers to itself, so that videos can be streamed).
+    (``first_reference=self`` refers to itself).
 
     Args:
         dims: slot width; number of slots = S; grid and clip length at training.
@@ -58,8 +58,8 @@ class SMTC(Grouper):
         instances: ``detached`` sends no gradient to the query and an exactly zero one to the
             spread; ``reparameterised`` sends both.
         draw: fresh instance noise ``per_frame``, or one draw ``per_clip``.
-        first_reference: frame to which the first of a clip corresponds: ``wrap`` (the last) or
-            ``self``.
+        first_reference: frame to which the first of a clip corresponds: ``wrap`` (the last; videos
+            are then streamed in groups of the clip length) or ``self``.
         gradient: through all rounds, or only through the ``last``, the start then getting the
             gradient of the last round's input.
         eps: added to attention, and with hard gates to the sum over tokens.
@@ -107,7 +107,8 @@ class SMTC(Grouper):
         self.num_instances, self.num_iters = num_instances, num_iters
         self.gate, self.gate_threshold, self.eps = gate, gate_threshold, eps
         self.instances, self.draw, self.gradient = instances, draw, gradient
-        self.first_reference, self.causal = first_reference, first_reference == "self"
+        self.first_reference = first_reference
+        self.window = dims.clip_length if first_reference == "wrap" else None
         self.grid, self.scale = dims.grid, width**-0.5
         self.fusion = nn.Linear(math.prod(dims.grid), width)
         # Xavier's bound for a table of S rows, of which the released program counts one as output.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,16 +19,13 @@ from slotreel import frozen
 from slotreel.assemble import build_objective
 from slotreel.composing import compose_config
 from slotreel.errors import CheckpointError, ConfigError, nearest
-from slotreel.importing.names import published_name, published_shape
+from slotreel.importing.programs import PROGRAMS
 from slotreel.importing.published import read_published
 from slotreel.training.checkpoint import checkpoint_path, save_atomic
 
-# Published programs and their configurations; each is the experiment SOURCE_PRESET.
-PRESETS = {
-    "slotcontrast": ("movi_c", "movi_e", "ytvis2021"),
-    "videosaur": ("movi_c", "movi_e", "ytvis2021", "ytvis2021_dinov2"),
-    "dinosaur": ("coco",),
-}
+# Configurations of each published program; each is the experiment SOURCE_PRESET.
+PRESETS = {source: program.presets for source, program in PROGRAMS.items()}
+_EMA, _MODEL = "ema.", "model."
 _BACKBONE = "model.backbone"
 _SHOWN = 8
 
@@ -40,6 +38,7 @@ class Imported(NamedTuple):
     num_tensors: int
     sha256: str  # of the published file
     backbone: str  # how it is stored
+    unused: tuple[str, ...]  # published names that nothing here depends on
 
 
 class Slot(NamedTuple):
@@ -73,19 +72,21 @@ def import_checkpoint(
         ConfigError: an unknown source, preset or option; ``out`` is there.
         CheckpointError: the file cannot be read, or its parameters are not the preset's.
     """
-    experiment = experiment_of(source, preset)
+    experiment_of(source, preset)
     if out.exists():
         raise ConfigError(f"{out} is there already; give another directory, or remove it")
     published = read_published(path)
-    cfg, slots = _model(experiment, tuple(overrides))
-    problems = differences(published.tensors, slots)
+    cfg, slots = _model(source, preset, tuple(overrides))
+    needed, unused = without_unused(published.tensors, source)
+    problems = differences(needed, slots)
     if problems:
         fits = [f"--source {s} --preset {p}" for s, p in _fitting(published.tensors)]
         hint = f"; it fits {' or '.join(fits)}" if fits else ""
         raise CheckpointError(f"{path} is not {source} {preset}: {'; '.join(problems)}{hint}")
-    objective = {
-        slot.ours: published.tensors[name].reshape(slot.shape) for name, slot in slots.items()
-    }
+    objective = {slot.ours: needed[name].reshape(slot.shape) for name, slot in slots.items()}
+    count = len(objective)
+    if cfg.model.get("ema") is not None:  # an averaged copy starts as the model is
+        objective |= {f"{_EMA}{k.removeprefix(_MODEL)}": v for k, v in objective.items()}
     stored, references = (objective, {}) if full else _by_reference(objective, cfg)
     config = OmegaConf.to_yaml(cfg)
     content = {
@@ -103,7 +104,7 @@ def import_checkpoint(
         (temporary / "config.yaml").write_text(config, encoding="utf-8")
     origins = ", ".join(reference["origin"] for reference in references.values())
     backbone = f"by reference to {origins}" if references else "stored in full"
-    return Imported(out, published.step, len(objective), published.sha256, backbone)
+    return Imported(out, published.step, count, published.sha256, backbone, tuple(unused))
 
 
 def experiment_of(source: str, preset: str) -> str:
@@ -121,31 +122,43 @@ def experiment_of(source: str, preset: str) -> str:
 
 
 @functools.cache
-def _model(experiment: str, overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, Slot]]:
+def _model(
+    source: str, preset: str, overrides: tuple[str, ...] = ()
+) -> tuple[DictConfig, dict[str, Slot]]:
+    experiment = experiment_of(source, preset)
     cfg = compose_config("train", [f"experiment={experiment}", "logger=none", *overrides])
-    return cfg, slots_of(cfg)
+    return cfg, slots_of(cfg, source)
 
 
-def slots_of(cfg: DictConfig) -> dict[str, Slot]:
-    """The parameters of a configured model by their published names.
+def slots_of(cfg: DictConfig, source: str) -> dict[str, Slot]:
+    """The parameters of a configured model by their names in the files of a program.
 
     Raises:
         ConfigError: the model has a parameter that the published program has not.
     """
     with torch.device("meta"):  # names and shapes are all that is wanted
         state = build_objective(cfg, weights=False).state_dict()
-    mixer = cfg.decoder["_target_"].endswith("SlotMixerDecoder")
     slots = {}
     for ours, value in state.items():
+        if ours.startswith(_EMA):
+            continue
         shape = tuple(value.shape)
         try:
-            name = published_name(ours.removeprefix("model."), cfg.decoder.num_layers, mixer)
+            name, theirs = PROGRAMS[source].place(ours.removeprefix(_MODEL), shape, cfg)
         except KeyError as error:
             raise ConfigError(
                 f"{ours} has no counterpart in the published program; drop the option that made it"
             ) from error
-        slots[name] = Slot(ours, shape, published_shape(name, shape, mixer))
+        slots[name] = Slot(ours, shape, theirs)
     return slots
+
+
+def without_unused(
+    tensors: Mapping[str, Tensor], source: str
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors that count, and the names of those that nothing depends on."""
+    unused = [name for name in tensors if re.fullmatch(PROGRAMS[source].unused, name)]
+    return {name: value for name, value in tensors.items() if name not in unused}, unused
 
 
 def differences(tensors: Mapping[str, Tensor], slots: Mapping[str, Slot]) -> list[str]:
@@ -185,7 +198,8 @@ def _fitting(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
     """Every preset whose parameters the tensors are."""
     for source, presets in PRESETS.items():
         for preset in presets:
-            if not differences(tensors, _model(experiment_of(source, preset), ())[1]):
+            needed, _ = without_unused(tensors, source)
+            if not differences(needed, _model(source, preset)[1]):
                 yield source, preset
 
 

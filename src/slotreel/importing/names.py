@@ -55,6 +55,7 @@ _LAYERS = re.compile(r"decoder\.(?P<part>first|others\.(?P<index>\d+)|readout)\.
 
 def plain(published: str) -> str:
     """A published name as image models have it, without the wrappers over time of video models."""
+    published = published.removeprefix("module.")  # of a model wrapped for several processes
     return re.sub(r"^(encoder|processor|decoder|target_encoder)\.module\.", r"\1.", published)
 
 

@@ -1,4 +1,4 @@
-"""Reading checkpoints of PyTorch Lightning without running code that is in them."""
+"""Reading published checkpoints without running code that is in them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from torch import Tensor
 from slotreel.errors import CheckpointError
 from slotreel.importing.names import plain
 
+# Keys of the weights and of the step: PyTorch Lightning's, and those of SMTC's program.
+_LAYOUTS = {"state_dict": "global_step", "model_state_dict": "iteration"}
 # Where Lightning wrote its checkpoints, in the state of a callback. The class moved in Python 3.13,
 # and a file carries the name it had where it was written.
 _NEEDED = [(pathlib.PosixPath, f"{where}.PosixPath") for where in ("pathlib", "pathlib._local")]
@@ -27,10 +29,11 @@ class Published(NamedTuple):
 
 
 def read_published(path: pathlib.Path) -> Published:
-    """The weights of a Lightning checkpoint.
+    """The weights of a published checkpoint.
 
     Args:
-        path: a file with ``state_dict`` and, of a whole checkpoint, ``global_step`` and more.
+        path: a file with ``state_dict`` (PyTorch Lightning) or ``model_state_dict`` (SMTC), and of
+            a whole checkpoint the step and more.
 
     Raises:
         CheckpointError: no such file, damaged, no such layout, or it needs more than tensors, plain
@@ -44,12 +47,14 @@ def read_published(path: pathlib.Path) -> Published:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a torn or a foreign file
         raise CheckpointError(_refusal(path, error)) from error
-    state = content.get("state_dict") if isinstance(content, dict) else None
+    content = content if isinstance(content, dict) else {"": content}
+    key = next((key for key in _LAYOUTS if key in content), "")
+    state = content.get(key)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path}: {_layout(content)}")
     return Published(
         {plain(str(name)): value for name, value in state.items()},
-        int(content.get("global_step") or 0),
+        int(content.get(_LAYOUTS[key]) or 0),
         file_sha256(path),
     )
 
@@ -78,9 +83,9 @@ def _refusal(path: pathlib.Path, error: Exception) -> str:
     )
 
 
-def _layout(content: Any) -> str:
-    """What a torch file is instead of a Lightning checkpoint."""
-    keys = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-    if isinstance(content, dict) and {"format", "objective"} <= content.keys():
+def _layout(content: dict[str, Any]) -> str:
+    """What a torch file is instead of a published checkpoint."""
+    keys = ", ".join(key or type(value).__name__ for key, value in content.items())
+    if {"format", "objective"} <= content.keys():
         return "is a slotreel checkpoint already; give it to checkpoint= or init_from="
-    return f"expected a dictionary with state_dict (PyTorch Lightning), found {keys[:200]}"
+    return f"expected a dictionary with {' or '.join(_LAYOUTS)}, found {keys[:200]}"

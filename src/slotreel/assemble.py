@@ -146,7 +146,7 @@ def _check(
     """Refuse, before the first batch, what cannot work; say what to type instead."""
     for name, need in needs.items():
         if need.frozen_target and not backbone.frozen:
-            others = [n for n in needs if n != name]
+            others = [n for n, other in needs.items() if not other.frozen_target]
             raise ConfigError(
                 f"losses.{name} compares with features of a backbone that is being trained, so it "
                 "can be met by collapsing them. Type backbone=patches (or another frozen one), or "

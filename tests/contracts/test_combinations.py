@@ -63,6 +63,17 @@ def test_options_are_composed_as_hydra_does(typed: tuple[str, ...]) -> None:
     assert {key: ours[key] for key in ours} == {key: theirs[key] for key in ours}
 
 
+def test_one_slot_in_two_groups_is_told_what_fits() -> None:
+    point = ("initializer=gaussian", "initializer.groups=[1,2]", "num_slots=1")
+    (alternative,) = refusals.alternatives(refusal(OPTIONS, point) or "")
+    assert refusals.follow(OPTIONS, point, alternative)
+
+
+def test_a_decoder_that_is_not_there_has_no_masks() -> None:
+    point = ("losses=slot_contrast", "model.masks=decoder")
+    assert refusals.alternatives(refusal(OPTIONS, point) or "") == [("model.masks=grouper",)]
+
+
 def test_choices_to_blame_are_as_few_as_possible() -> None:
     losses = ("colour_rec", "pixel_rec", "slot_contrast", "[colour_rec,pixel_rec]")
     points = itertools.product(("mlp", "none", "spatial_broadcast"), losses)

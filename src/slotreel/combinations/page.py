@@ -20,7 +20,8 @@ backbones, which is 1. Where a product has {kinds}, each stands for all presets 
 REFUSED = """
 ## Refused
 
-Choices that together are refused whatever else is chosen; `losses=[a]` means any list with `a`.
+Choices that together are refused whichever other options are chosen, at the default numbers
+(`slot_dim=64`, `image_size=64`); `losses=[a]` means any list with `a`.
 
 | choices | reason | what to type |
 |---|---|---|

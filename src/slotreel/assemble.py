@@ -171,7 +171,7 @@ def _check_targets(cfg: DictConfig, needs: Mapping[str, Needs], backbone: Backbo
     for name, need in needs.items():
         if not need.frozen_target or backbone.frozen or (need.teacher and teacher_stays):
             continue
-        others = [n for n in needs if n != name]
+        others = [n for n, other in needs.items() if not other.frozen_target]
         keep = ", or model.ema_keeps=[backbone.*]" if need.teacher else ""
         raise ConfigError(
             f"losses.{name} compares with features of a backbone that is being trained, so it "

@@ -68,6 +68,10 @@ class SlotObjective(Objective):
         self.kept = kept_names(model, ema_keeps)
         if self.ema is None and any(loss.needs.teacher for loss in losses.values()):
             raise ConfigError("a loss needs an EMA teacher; type model.ema=0.996")
+        if masks == "decoder" and model.decoder is None:
+            raise ConfigError(
+                "model.masks=decoder, but no loss needs a decoder; type model.masks=grouper"
+            )
 
     def train(self, mode: bool = True) -> SlotObjective:
         """Switch the student; the EMA copy always stays in eval mode."""

@@ -91,9 +91,10 @@ class GaussianInit(Initializer):
 
     def _check_groups(self, per_slot: bool) -> None:
         if sum(self.groups) != self.num_queries or min(self.groups) < 1:
+            fits = f"[1,{self.num_queries - 1}]" if self.num_queries > 1 else "null"
             raise ConfigError(
                 f"initializer.groups={list(self.groups)} must be positive and sum to num_slots="
-                f"{self.num_queries}; type initializer.groups=[1,{max(self.num_queries - 1, 1)}]"
+                f"{self.num_queries}; type initializer.groups={fits}"
             )
         if per_slot:
             raise ConfigError(

@@ -72,14 +72,15 @@ class Normalise(nn.Module):
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         super().__init__()
         for name, value in (("mean", mean), ("std", std)):
-            constant = torch.as_tensor(value, dtype=torch.float32, device="cpu").reshape(-1)
-            if len(constant) not in (1, 3) or (name == "std" and not bool((constant > 0).all())):
+            numbers = [float(v) for v in (value if isinstance(value, Sequence) else [value])]
+            if len(numbers) not in (1, 3) or (name == "std" and min(numbers) <= 0):
                 raise ConfigError(
                     f"expected backbone.{name} as one number or three"
                     f"{', above 0' if name == 'std' else ''}; got {value}; "
                     f"type backbone.{name}=0.5"
                 )
-            self.register_buffer(name, constant.view(-1, 1, 1), persistent=False)
+            constant = torch.tensor(numbers, dtype=torch.float32).view(-1, 1, 1)
+            self.register_buffer(name, constant, persistent=False)
 
     def forward(self, video: Tensor) -> Tensor:
         """Video (..., 3, H, W) in [0, 1] -> normalised."""

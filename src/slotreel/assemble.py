@@ -111,7 +111,7 @@ def _slot_parts(cfg: DictConfig) -> tuple[SlotVideoModel, dict[str, Loss]]:
     needs = {name: loss.needs for name, loss in losses.items()}
     _check(cfg, needs, has_tokenizer=tokenizer is not None)
     _check_targets(cfg, needs, backbone)
-    _check_levels(needs, grouper)
+    _check_levels(losses, grouper)
     targets = {name: target for need in needs.values() for name, target in need.decode.items()}
     heads = {name: spec for need in needs.values() for name, spec in need.heads.items()}
     model = SlotVideoModel(
@@ -180,14 +180,17 @@ def _check_targets(cfg: DictConfig, needs: Mapping[str, Needs], backbone: Backbo
         )
 
 
-def _check_levels(needs: Mapping[str, Needs], grouper: Grouper) -> None:
+def _check_levels(losses: Mapping[str, Loss], grouper: Grouper) -> None:
     """Refuse losses on levels that the grouper does not have."""
-    for name, need in needs.items():
-        if not need.levels <= grouper.levels:
+    for name, loss in losses.items():
+        chosen = {loss.level} - {"auto", "slots"}
+        needed = loss.needs.levels | chosen
+        if not needed <= grouper.levels:
             has = ", ".join(sorted(grouper.levels)) or "none"
+            instead = f"losses.{name}.level=auto, or grouper=smtc" if chosen else "grouper=smtc"
             raise ConfigError(
-                f"losses.{name} needs slots of the levels {', '.join(sorted(need.levels))}, but "
-                f"{type(grouper).__name__} has {has}; type grouper=smtc"
+                f"losses.{name} needs slots of the levels {', '.join(sorted(needed))}, but "
+                f"{type(grouper).__name__} has {has}; type {instead}"
             )
 
 

@@ -68,10 +68,7 @@ class SlotObjective(Objective):
         self.kept = kept_names(model, ema_keeps)
         if self.ema is None and any(loss.needs.teacher for loss in losses.values()):
             raise ConfigError("a loss needs an EMA teacher; type model.ema=0.996")
-        if masks == "decoder" and model.decoder is None:
-            raise ConfigError(
-                "model.masks=decoder, but no loss needs a decoder; type model.masks=grouper"
-            )
+        self._source(masks, "model.masks")
 
     def train(self, mode: bool = True) -> SlotObjective:
         """Switch the student; the EMA copy always stays in eval mode."""
@@ -127,25 +124,29 @@ class SlotObjective(Objective):
         """Start a video; draws depend on the seed and the video's id only."""
         model = self._evaluated()
         source = self.mask_source(masks)
-        if source == "decoder" and model.decoder is None:
-            raise ConfigError("masks=decoder, but no loss needs a decoder; type masks=grouper")
         return SlotStream(model, self.noise.child("eval", video.id), source, self._decoded_level())
 
     def mask_source(self, masks: MaskSource = "auto") -> str:
         """The decoder's masks if it exists, else the grouper's, unless a source is named.
 
-        A grouper's level (``semantic``, ``instance``) is a source too; ConfigError if it has none.
+        A grouper's level (``semantic``, ``instance``) is a source too; ConfigError if the model has
+        no such masks.
         """
-        named = self.masks if masks == "auto" else masks
-        levels = self.model.grouper.levels
-        if named not in ("auto", "decoder", "grouper", *levels):
-            raise ConfigError(
-                f"masks={named}: {type(self.model.grouper).__name__} has no such masks; "
-                f"type masks=grouper, or grouper=smtc"
-            )
+        named = self._source(self.masks if masks == "auto" else masks, "masks")
         if named != "auto":
             return named
         return "grouper" if self.model.decoder is None else "decoder"
+
+    def _source(self, named: MaskSource, key: str) -> MaskSource:
+        """The name of a source, refused if the model has no such masks."""
+        if named == "decoder" and self.model.decoder is None:
+            raise ConfigError(f"{key}=decoder, but no loss needs a decoder; type {key}=grouper")
+        if named not in ("auto", "decoder", "grouper", *self.model.grouper.levels):
+            raise ConfigError(
+                f"{key}={named}: {type(self.model.grouper).__name__} has no such masks; "
+                f"type {key}=grouper, or grouper=smtc"
+            )
+        return named
 
     def _decoded_level(self) -> str:
         """Which slots the losses decode, so that evaluation decodes the same."""

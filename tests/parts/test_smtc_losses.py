@@ -140,8 +140,8 @@ def test_divergence_works_with_any_grouper_and_level():
     assert torch.equal(levels["slots"](seen(semantic))[0], slot_divergence(masks))
     expected = slot_divergence(semantic.levels["semantic"].masks)
     assert torch.equal(levels["auto"](seen(semantic))[0], expected)
-    with pytest.raises(ValueError, match="got one"):
-        SlotDivergenceLoss(dims())(seen(output(random(1, 1, 1, 5))))
+    with pytest.raises(ConfigError, match="num_slots=2"):
+        SlotDivergenceLoss(dims()._replace(num_queries=1))
 
 
 # --- sinkhorn --------------------------------------------------------------------------------

@@ -69,6 +69,16 @@ def test_a_grouper_that_wraps_is_streamed_in_groups_of_the_clip_length() -> None
     assert not torch.allclose(stream(objective, "grouper")[0].masks, whole[0].masks)  # type: ignore[arg-type]
 
 
+def test_levels_that_do_not_exist_are_refused_before_the_first_batch() -> None:
+    plain = ("grouper=slot_attention", "losses=slot_contrast")
+    with pytest.raises(ConfigError, match=r"level=auto, or grouper=smtc"):
+        built(
+            "grouper=slot_attention", "losses=slot_contrast", "losses.slot_contrast.level=semantic"
+        )
+    with pytest.raises(ConfigError, match=r"type model.masks=grouper, or grouper=smtc"):
+        built(*plain, "model.masks=semantic")
+
+
 def test_sources_that_do_not_exist_are_refused() -> None:
     with pytest.raises(ConfigError, match="grouper=smtc"):
         stream(built("grouper=slot_attention", "losses=ss_contrastive"), "semantic")

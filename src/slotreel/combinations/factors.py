@@ -64,7 +64,9 @@ def factors(options: Options) -> list[Factor]:
         "losses": options.chained_losses(),
         "backbone": small,
         **{g: names[g] for g in ("grouper", "decoder", "predictor", "initializer", "projector")},
-        "optim": sorted(path.stem for path in (options.conf / "optim").glob("*.yaml")),
+        "optim": [
+            o for o in options.optims() if list(options.node("optim", o)["groups"]) == ["all"]
+        ],
     }
     found = [Factor(group, tuple(values)) for group, values in groups.items()]
     found += [Factor(key, values) for key, values in NUMBERS.items()]

@@ -109,6 +109,11 @@ class Options:
         pairs = zip(single, [*single[1:], single[0]], strict=True)
         return [*self.names["losses"], *(f"[{a},{b}]" for a, b in pairs)]
 
+    def optims(self) -> list[str]:
+        """Options of ``optim`` that suit any model; others have groups for some parts alone."""
+        names = sorted(groups_of([self.conf])["optim"])
+        return [name for name in names if list(self.node("optim", name)["groups"]) == ["all"]]
+
     def backbone_kinds(self) -> list[str]:
         """One backbone of each class: presets differ in weights, width and patch alone."""
         kinds: dict[str, str] = {}

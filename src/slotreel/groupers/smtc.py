@@ -140,11 +140,14 @@ class SMTC(Grouper):
     def forward(self, query: Tensor, memory: State, *, first: bool, noise: Noise) -> GrouperOutput:
         """Semantic queries (B, S, D) and the memory of one frame -> instances and both levels."""
         key, value = memory
-        # The spread gets a zero gradient, not none, whichever outputs the losses look at.
+        # The spread gets a zero gradient, not none, whichever outputs the losses look at: several
+        # processes wait for every gradient.
         query = query + 0.0 * self.log_std
         start = self._draw_instances(query, noise)
         semantic, logits = self._rounds(query[:, None], key[:, None], value[:, None], None)
-        semantic, logits = semantic[:, 0], logits[:, 0]
+        semantic = semantic[:, 0]
+        # Losses on masks alone give values and MLP a zero gradient, not none, for the same reason.
+        logits = logits[:, 0] + 0.0 * semantic.sum(dim=-1, keepdim=True)
         share = at_least_float32(logits).softmax(dim=1)  # (B, S, N)
         gate = self._gate(logits, share)[:, :, None]
         instance, within = self._rounds(start, key[:, None], value[:, None], gate)
@@ -164,8 +167,8 @@ class SMTC(Grouper):
         start = query[:, :, None] + self.log_std.exp()[:, None] * eps
         if self.instances == "reparameterised":
             return start
-        # Zero, not none, here too: weight decay still moves the spread.
-        return start.detach() + 0.0 * self.log_std[:, None]
+        # Zero, not none, to query and spread: weight decay still moves them.
+        return start.detach() + 0.0 * query[:, :, None]
 
     def _rounds(
         self, start: Tensor, key: Tensor, value: Tensor, gate: Tensor | None

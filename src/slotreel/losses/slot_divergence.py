@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from slotreel.errors import ConfigError
 from slotreel.interfaces import Loss, StepContext
 from slotreel.layers.precision import at_least_float32, full_precision
 from slotreel.types import Dims, Needs
@@ -23,18 +24,22 @@ class SlotDivergenceLoss(Loss):
     tokens. Differs: the S (S - 1) products of masks are read off the norm of their sum.
 
     Args:
-        dims: not used beyond the common signature.
+        dims: number of slots.
         weight: of the term; published 1.
         level: whose masks, see ``ModelOutput.grouping``.
 
     Shapes: masks (B, T, K, N) -> scalar.
 
     Raises:
-        ValueError: a single slot.
+        ConfigError: a single slot.
     """
 
     def __init__(self, dims: Dims, weight: float = 1.0, level: str = "auto") -> None:
         super().__init__(weight)
+        if (dims.num_slots if level == "slots" else dims.num_queries) < 2:
+            raise ConfigError(
+                "losses.slot_divergence compares slots, and there is one; type num_slots=2"
+            )
         self.level = level
 
     @property
@@ -45,8 +50,6 @@ class SlotDivergenceLoss(Loss):
     def __call__(self, ctx: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
         """Overlap of the masks of views[0]."""
         masks = ctx.student[0].grouping(self.level).masks
-        if masks.shape[2] < 2:
-            raise ValueError("slot_divergence compares slots: expected two or more, got one")
         with full_precision(masks):
             return slot_divergence(at_least_float32(masks)), {}
 

@@ -37,6 +37,17 @@ def test_every_evaluation_is_logged(watched: Path) -> None:
     assert line in (watched / "scores.md").read_text()
 
 
+def test_two_levels_have_no_agreement_of_slots(tmp_path: Path) -> None:
+    """The decoder of grouper=smtc has the semantic slots, its masks all instances."""
+    directory = running.train(
+        tmp_path / "run", "trainer.num_steps=1", "trainer.log_every=0", "grouper=smtc"
+    )
+    row = running.metrics(directory)[1]
+    assert f"{SCORED}/undecided" in row
+    assert "health/moving_shapes/decoder/undecided" in row
+    assert not [key for key in row if key.endswith("agreement")]
+
+
 def test_looking_changes_nothing(watched: Path, tmp_path: Path) -> None:
     blind = running.train(tmp_path / "run", *FEW, "trainer.health_videos=0")
     one, other = (

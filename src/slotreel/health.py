@@ -85,8 +85,10 @@ def watch_slots(
     health = {source: _numbers(objective, seen) for source, seen in clips.items()}
     if len(clips) == 2:
         first, second = ([c.soft for c in seen if c.soft is not None] for seen in clips.values())
-        for values in health.values():
-            values |= defined({"agreement": agreement(first, second)})
+        # Two levels of slots (SMTC: the decoder has the semantics) have no slots in common.
+        if all(a.shape[1] == b.shape[1] for a, b in zip(first, second, strict=True)):
+            for values in health.values():
+                values |= defined({"agreement": agreement(first, second)})
     return health
 
 

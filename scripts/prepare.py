@@ -26,8 +26,11 @@ from slotreel.data.prepare.recipes import RECIPES
 from slotreel.errors import UserError
 
 
-def download(recipe: Recipe, root: Path, console: Console) -> list[Path]:
-    """Archives of a data set in root/downloads, for all of which a URL must be known."""
+def download(recipe: Recipe, root: Path, wish: Wish, console: Console) -> list[Path]:
+    """Archives of a data set in root/downloads, for all of which a URL must be known.
+
+    Of a set that lies in many files, only those of the split and limit asked for.
+    """
     if not recipe.urls:
         raise UserError(
             f"--download: no address of an archive of {recipe.name} is known. {recipe.page}: "
@@ -35,7 +38,15 @@ def download(recipe: Recipe, root: Path, console: Console) -> list[Path]:
             "ARCHIVE ...`"
         )
     console.print(f"terms of use: see {recipe.page}", highlight=False, soft_wrap=True)
-    return [fetch(url, root / "downloads", console) for url in recipe.urls]
+    folder = root / "downloads"
+    files = [fetch(url, folder, console) for url in recipe.urls]
+    if recipe.listed is None:
+        return files
+    more = recipe.listed(files[0], wish)
+    for number, url in enumerate(more, 1):
+        console.print(f"{number} of {len(more)}", end=" ", highlight=False)
+        fetch(url, folder, console)
+    return [folder]
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
@@ -47,7 +58,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if options.check and (archives or options.download):
         raise UserError("--check writes nothing: leave archives and --download out, or --check")
     if options.download:
-        archives += download(recipe, root, console)
+        archives += download(recipe, root, wish, console)
     if archives:
         bring(recipe, archives, root, wish, console)
     if options.frames_only:

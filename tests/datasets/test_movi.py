@@ -15,6 +15,8 @@ import pytest
 from slotreel import evaluation
 from slotreel.data import stills
 from slotreel.data.image_io import image_size, read_image, read_labels
+from slotreel.data.prepare import movi
+from slotreel.data.prepare.recipes import RECIPES
 from slotreel.data.sources.folder import FolderVideos
 from slotreel.data.sources.movi import Movi
 from slotreel.errors import ConfigError, DataError
@@ -45,6 +47,24 @@ def prepare(
         return " ".join((said.err if fails else said.out).split())
 
     return run
+
+
+def test_only_the_shards_asked_for_are_fetched(
+    tmp_path: Path, published: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "bucket" / "movi_c" / "128x128" / "1.0.0"
+    place.parent.mkdir(parents=True)
+    place.symlink_to(published)
+    monkeypatch.setattr(movi, "BUCKET", (tmp_path / "bucket").as_uri())
+    monkeypatch.setitem(RECIPES, "movi_c", movi._movi("c"))
+    said = prepare("--download", "--split", "train", "--limit", "1")
+    assert "1 of 1" in said
+    assert "movi_c train: 1 videos / 6 frames" in said
+    fetched = sorted(path.name for path in (tmp_path / "movi_c" / "downloads").iterdir())
+    assert fetched == ["dataset_info.json", TRAIN]
+    assert "3 of 3" in prepare("--download")
+    assert "movi_c train: 4 videos" in prepare("--check")
+    assert "names no shards of test" in prepare("--download", "--split", "test", fails=True)
 
 
 def test_frames_ids_and_hints_survive(tmp_path: Path, published: Path, prepare: Prepare) -> None:
@@ -213,7 +233,6 @@ def test_folders_that_are_something_else(tmp_path: Path, published: Path, prepar
     movi_records.write(tmp_path / "tfds" / "128x128")
     movi_records.write(tmp_path / "tfds" / "256x256")
     assert "comes more than once" in prepare(tmp_path / "tfds", fails=True)
-    assert "gsutil -m cp -r gs://kubric-public/tfds/movi_c" in prepare("--download", fails=True)
     with pytest.raises(DataError, match=r"prepare.py movi_c --root"):
         Movi(str(tmp_path / "photos"))
     with pytest.raises(ConfigError, match="variant=g"):

@@ -20,10 +20,11 @@ SMALL = {
     "decoder=slot_mixer": ("decoder.hidden_dim=16",),
     "decoder=spatial_broadcast": ("decoder.channels=8", "decoder.kernel_size=3"),
 }  # an option that is not named here is trained as it is; every feature is as wide as a slot
+HARMLESS = {"backbone": "tiny_vit", "grouper": "smtc"}  # has keys and is frozen; has both levels
 NUMBERS = {
     "clip_length": ("2", "1", "4"),
     "num_slots": ("3", "1"),
-    "model.ema": ("null", "0.9"),
+    "model.ema": ("0.9", "null"),
     "trainer.precision": ("fp32", "bf16"),
     "trainer.accumulate": ("1", "2"),
 }
@@ -68,13 +69,18 @@ def factors(options: Options) -> list[Factor]:
             o for o in options.optims() if list(options.node("optim", o)["groups"]) == ["all"]
         ],
     }
-    found = [Factor(group, tuple(values)) for group, values in groups.items()]
+    found = [Factor(group, _first(HARMLESS.get(group), values)) for group, values in groups.items()]
     found += [Factor(key, values) for key, values in NUMBERS.items()]
     for group in groups:
         for name in [] if group == "optim" else groups[group]:
             if group != "losses" or name in options.single_losses():
                 found += _arguments(options, group, name)
     return [*found, *_words("model", None, options.node("model", "slots"))]
+
+
+def _first(harmless: str | None, values: list[str]) -> tuple[str, ...]:
+    """Values, the one first that refuses least: reasons are looked for with the others at it."""
+    return tuple(sorted(values, key=lambda value: value != harmless))
 
 
 def _arguments(options: Options, group: str, option: str) -> list[Factor]:

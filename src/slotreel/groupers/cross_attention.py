@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from slotreel.interfaces import Grouper
 from slotreel.layers.checks import at_least
+from slotreel.layers.gradients import tie_to_slots
 from slotreel.layers.mlp import mlp
 from slotreel.layers.transformer import Attention, AttentionScale
 from slotreel.noise import Noise
@@ -66,8 +67,9 @@ class CrossAttention(Grouper):
         slots, logits = query, query
         for layer, (key, value) in zip(self._layers(), memory, strict=True):
             slots, logits = layer(slots, key, value)
-        masks = logits.mean(dim=1).softmax(dim=-2)
-        attention = Level(slots, logits.softmax(dim=-1).mean(dim=1), logits.mean(dim=1))
+        mean = tie_to_slots(logits.mean(dim=1), slots)
+        masks = mean.softmax(dim=-2)
+        attention = Level(slots, logits.softmax(dim=-1).mean(dim=1), mean)
         return GrouperOutput(slots, masks, {"attention": attention})
 
     def _layers(self) -> list[_Layer]:

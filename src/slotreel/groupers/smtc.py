@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from slotreel.interfaces import Grouper
 from slotreel.layers.checks import at_least, one_of, positive
+from slotreel.layers.gradients import tie_to_slots
 from slotreel.layers.mlp import mlp
 from slotreel.layers.precision import at_least_float32
 from slotreel.noise import Noise
@@ -146,8 +147,7 @@ class SMTC(Grouper):
         start = self._draw_instances(query, noise)
         semantic, logits = self._rounds(query[:, None], key[:, None], value[:, None], None)
         semantic = semantic[:, 0]
-        # Losses on masks alone give values and MLP a zero gradient, not none, for the same reason.
-        logits = logits[:, 0] + 0.0 * semantic.sum(dim=-1, keepdim=True)
+        logits = tie_to_slots(logits[:, 0], semantic)
         share = at_least_float32(logits).softmax(dim=1)  # (B, S, N)
         gate = self._gate(logits, share)[:, :, None]
         instance, within = self._rounds(start, key[:, None], value[:, None], gate)

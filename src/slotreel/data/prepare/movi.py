@@ -12,13 +12,14 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from slotreel.data.prepare.recipe import Item, Keep, Kind, Recipe, Split
+from slotreel.data.prepare.recipe import Item, Keep, Kind, Recipe, Split, Wish
 from slotreel.data.prepare.tfrecord import Values, parse_example
 from slotreel.data.sources.movi import SPLITS, VARIANTS, Movi
 from slotreel.data.stills import StillVideos
 from slotreel.errors import DataError
 
 INFO = "dataset_info.json"  # of TensorFlow Datasets: how many records each shard has
+BUCKET = "https://storage.googleapis.com/kubric-public/tfds"
 _BOXES, _BOX_FRAMES = "instances/bboxes", "instances/bbox_frames"
 _FLAT, _LENGTHS = "ragged_flat_values", "ragged_row_lengths_0"
 _WANTED = frozenset(
@@ -122,9 +123,8 @@ def _numbers(found: dict[str, Values], name: str, count: int, place: str) -> np.
     return np.asarray(values)
 
 
-def _shard_lengths(variant: str, root: Path, split: str) -> list[int]:
+def _shard_lengths(file: Path, split: str) -> list[int]:
     """Records of each shard of a split; [] if the file that tells is not there."""
-    file = root / f"movi_{variant}-{INFO}"
     if not file.is_file():
         return []
     try:
@@ -141,12 +141,41 @@ def _shard_lengths(variant: str, root: Path, split: str) -> list[int]:
 def _announced(variant: str, root: Path, shard: str) -> int | None:
     parts = re.fullmatch(r"movi_.-(\w+)\.tfrecord-(\d+)-of-(\d+)", shard)
     assert parts is not None  # the pattern by which shards are found
-    lengths = _shard_lengths(variant, root, parts[1])
+    lengths = _shard_lengths(root / f"movi_{variant}-{INFO}", parts[1])
     return lengths[int(parts[2])] if len(lengths) == int(parts[3]) > int(parts[2]) else None
 
 
 def _counted(variant: str, split: str, root: Path) -> int | None:
-    return sum(_shard_lengths(variant, root, split)) or None
+    return sum(_shard_lengths(root / f"movi_{variant}-{INFO}", split)) or None
+
+
+def shard_urls(variant: str, info: Path, wish: Wish) -> list[str]:
+    """Addresses of the shards that hold the videos asked for.
+
+    Args:
+        variant: "a" to "f".
+        info: the set's ``dataset_info.json``.
+        wish: split and number of videos.
+
+    Raises:
+        DataError: the file is damaged, or names no shard of a split.
+    """
+    urls = []
+    for split in [wish.split] if wish.split else SPLITS:
+        lengths = _shard_lengths(info, split)
+        if not lengths and wish.split:
+            raise DataError(f"{info} names no shards of {split}: movi_{variant} has no such split")
+        before = np.cumsum([0, *lengths])[:-1]
+        urls += [
+            f"{_base(variant)}/movi_{variant}-{split}.tfrecord-{n:05d}-of-{len(lengths):05d}"
+            for n, first in enumerate(before)
+            if wish.limit is None or first < wish.limit
+        ]
+    return urls
+
+
+def _base(variant: str) -> str:
+    return f"{BUCKET}/movi_{variant}/128x128/1.0.0"
 
 
 def _one_edition(root: Path, items: Sequence[Item]) -> None:
@@ -197,7 +226,8 @@ def _movi(variant: str) -> Recipe:
             )
             for split in SPLITS
         },
-        by_hand=f"type `gsutil -m cp -r gs://kubric-public/tfds/{name}/128x128 .` (or 256x256)",
+        urls=(f"{_base(variant)}/{INFO}",),
+        listed=partial(shard_urls, variant),
         frame_folders=tuple(f"{name}-{split}" for split in SPLITS),
         conflict=_one_edition,
         unpack=partial(unpack, variant),

@@ -76,6 +76,7 @@ class Recipe(NamedTuple):
     keeps: tuple[Keep, ...]
     splits: dict[str, Split]
     urls: tuple[str, ...] = ()  # that need no form and no account
+    listed: Callable[[Path, Wish], list[str]] | None = None  # further URLs, from the first file
     by_hand: str = ""  # what to click where there are none
     frame_folders: tuple[str, ...] = ()  # what dataset=folder reads if masks are left out
     resizable: bool = True  # whether the truth is pictures, which scale with the frames

@@ -33,7 +33,7 @@ train: install  ## train the default run on generated video, ends with scores (A
 	$(BIN)python train.py $(ARGS)
 
 test: install  ## the fast tests (under 3 minutes on 2 cores)
-	$(BIN)python -m pytest $(ARGS)
+	$(BIN)python -m pytest -n 2 $(ARGS)
 
 test-slow: install  ## the rest: many processes, minutes, a real SLURM where there is one
 	$(BIN)python -m pytest -m "slow or slurm" $(ARGS)

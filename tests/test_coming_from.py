@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from tests import running
 from tests.running import ROOT
@@ -36,10 +39,8 @@ def test_a_setting_is_a_key_or_an_option(code: str) -> None:
     for word in words:
         key, _, value = word.partition("=")
         if "." in key:
-            for name in key.split("."):
-                cfg = cfg[name]
-            assert str(cfg) == str(float(value) if isinstance(cfg, float) else value)
-            cfg = running.composed("train", *words)
+            found = OmegaConf.select(cfg, key)
+            assert str(found) == str(float(value) if isinstance(found, float) else value)
 
 
 @pytest.mark.parametrize("code", PROGRAMS)
@@ -62,7 +63,16 @@ def test_a_script_takes_these_arguments(code: str) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.parser().parse_intermixed_args(arguments).name == arguments[0]
+    given = vars(module.parser().parse_intermixed_args(arguments))
+    assert {word for word in arguments if not word.startswith("-")} <= set(_words(given.values()))
+
+
+def _words(values: Iterable[Any]) -> Iterator[str]:
+    for value in values:
+        if isinstance(value, list):
+            yield from _words(value)
+        else:
+            yield str(value)
 
 
 def test_variables_are_read() -> None:

@@ -63,7 +63,9 @@ def write_frames(folder: Path) -> None:
         write_image(folder / f"{i:05d}.png", frame)
 
 
-@pytest.mark.parametrize("debug", ["one_batch", "anomaly", "profile"])
+@pytest.mark.parametrize(
+    "debug", ["one_batch", "anomaly", pytest.param("profile", marks=pytest.mark.slow)]
+)
 def test_debug_overlays_run(debug: str, tmp_path: Path) -> None:
     steps = () if debug != "anomaly" else ("trainer.num_steps=2",)
     run = running.train(

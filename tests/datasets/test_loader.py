@@ -47,6 +47,7 @@ def equal(a: list[Batch], b: list[Batch]) -> bool:
     )
 
 
+@pytest.mark.slow  # starts eight processes
 def test_bytes_do_not_depend_on_workers_or_start_and_errors_keep_their_place() -> None:
     last = GlobalBatches(20, 4, seed=1).batch(4)[-1].index
     clips = many_clips(source=Broken([7] * 20, bad=last))

@@ -17,6 +17,7 @@ from slotreel.training import checkpoint
 from tests.importing import published_layout as layout
 
 MOVI_C = layout.KINDS["slotcontrast", "movi_c"]
+QUICK = {("slotcontrast", "movi_c"), ("dinosaur", "coco")}
 
 
 @pytest.fixture
@@ -42,7 +43,13 @@ def refused(path: Path, source: str = "slotcontrast", preset: str = "movi_c") ->
     return str(caught.value)
 
 
-@pytest.mark.parametrize(("source", "preset"), sorted(layout.KINDS))
+@pytest.mark.parametrize(
+    ("source", "preset"),
+    [
+        pytest.param(*kind, marks=[] if kind in QUICK else pytest.mark.slow)  # large networks
+        for kind in sorted(layout.KINDS)
+    ],
+)
 def test_every_published_key_has_a_place(
     source: str, preset: str, published: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ from slotreel.combinations.factors import factors
 from slotreel.combinations.options import Options
 from slotreel.combinations.page import markdown, text
 from slotreel.combinations.refusals import Judged, blame, judge, products
-from slotreel.files import replacing
+from slotreel.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, ROWS = ROOT / "docs" / "combinations.md", ROOT / "tests" / "contracts" / "covering.txt"
@@ -66,8 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _write(path: Path, content: str) -> int:
-    with replacing(path) as temporary:
-        temporary.write_text(content, encoding="utf-8")
+    write_text(path, content)
     print(f"wrote {path}")
     return 0
 

@@ -23,7 +23,7 @@ import yaml
 from rich.console import Console
 
 from slotreel.errors import CheckpointError, UserError
-from slotreel.files import replacing, write_json
+from slotreel.files import write_json, write_text
 from slotreel.loading import load_checkpoint, run_directory
 from slotreel.training import checkpoint
 from slotreel.training.exported import CONFIG, WEIGHTS, write_exported
@@ -60,12 +60,10 @@ def export(run: Path, out: Path, *, licence: str | None = None, full: bool = Fal
         content = {**content, "objective": whole, "frozen": {}}
     write_exported(out, content)
     scores = _copy_scores(run_directory(path), out, content["step"])
-    with replacing(out / CARD) as temporary:
-        temporary.write_text(card(out.resolve().name, content, scores, licence), encoding="utf-8")
+    write_text(out / CARD, card(out.resolve().name, content, scores, licence))
     files = [out / name for name in FILES if (out / name).is_file()]
-    with replacing(out / SUMS) as temporary:
-        sums = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files]
-        temporary.write_text("".join(sums), encoding="utf-8")
+    sums = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files]
+    write_text(out / SUMS, "".join(sums))
     return [*files, out / SUMS]
 
 

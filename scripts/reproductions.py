@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from slotreel.files import replacing
+from slotreel.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, MEASURED = ROOT / "docs" / "reproductions.md", ROOT / "docs" / "measured.json"
@@ -76,8 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         print(f"error: {PAGE} is outdated; type python scripts/reproductions.py", file=sys.stderr)
         return 1
-    with replacing(PAGE) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(PAGE, text)
     print(f"wrote {PAGE}")
     return 0
 

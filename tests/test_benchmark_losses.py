@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
-import torch
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 TINY = "--shape 2 3 3 4 10 8 --repeats 2 --clock cpu".split()
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(SCRIPTS)
-    import benchmark_losses
-
-    threads = torch.get_num_threads()
-    yield benchmark_losses
-    torch.set_num_threads(threads)
+def script(benchmark):
+    return benchmark("benchmark_losses")
 
 
 def test_all_ways_agree_and_are_written(script, tmp_path, capsys) -> None:

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 pytest.importorskip("cv2")
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 TINY = "--size 40 56 --frames 2 --proposals 9 --clips 2 3 24 20 --repeats 2".split()
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(SCRIPTS)
-    import benchmark_metrics
-
-    threads = torch.get_num_threads()
-    yield benchmark_metrics
-    torch.set_num_threads(threads)
+def script(benchmark):
+    return benchmark("benchmark_metrics")
 
 
 def test_all_ways_agree_and_are_written(script, tmp_path, capsys) -> None:

@@ -46,6 +46,12 @@ def held(path: str | os.PathLike[str]) -> Iterator[bool]:
             yield True
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file whole or not at all, see ``replacing``."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Write a JSON object; survives a crash at any moment as the old or the new file.
 

@@ -18,7 +18,7 @@ from slotreel.assemble import parts_table
 from slotreel.build import build_run
 from slotreel.command import command, say
 from slotreel.errors import ConfigError
-from slotreel.files import held, replacing
+from slotreel.files import held, write_text
 from slotreel.importing.hub import locate
 from slotreel.loggers import chosen_logger, open_sinks
 from slotreel.protocols.symptoms import flat_health
@@ -144,8 +144,7 @@ def _settle(cfg: DictConfig, directory: Path, overrides: list[str]) -> tuple[Dic
 
 def _introduce(run: Run, cfg: DictConfig) -> None:
     """Store the configuration, point runs/latest here, print what is about to be trained."""
-    with replacing(run.directory / "config.yaml") as temporary:
-        temporary.write_text(run.config, encoding="utf-8")
+    write_text(run.directory / "config.yaml", run.config)
     _point_latest(Path(cfg.paths.runs), run.directory)
     log.info("run directory %s, device %s", run.directory, run.device)
     gpus = torch.cuda.device_count()

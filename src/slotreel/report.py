@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from slotreel.data.image_io import write_image
-from slotreel.files import replacing, write_json
+from slotreel.files import write_json, write_text
 from slotreel.interfaces import Objective
 from slotreel.protocols.protocol import ScoreTable
 from slotreel.protocols.segment import SegmentedFrame
@@ -93,8 +93,7 @@ def log_videos(sink: Sink, row: Row, step: int) -> None:
 def write_report(directory: Path, comparisons: Sequence[Comparison], **facts: Any) -> str:
     """Write scores.json and scores.md into ``directory``; returns the tables as text."""
     text = "\n\n".join([score_table_text(comparisons), *_verdicts(comparisons)])
-    with replacing(directory / "scores.md") as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(directory / "scores.md", text + "\n")
     write_json(directory / "scores.json", scores_json(comparisons, **facts))
     return text
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from slotreel.assemble import make
-from slotreel.files import replacing
+from slotreel.files import write_text
 from slotreel.fingerprint import digest
 from slotreel.report import log_videos
 from slotreel.runtime.provenance import describe_code
@@ -88,8 +88,7 @@ def _points(values: Mapping[str, float], place: Place) -> dict[int, dict[str, fl
 
 def _write_lines(path: Path, values: Mapping[str, float], place: Place) -> None:
     lines = [json.dumps({"step": n, **point}) for n, point in _points(values, place).items()]
-    with replacing(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _log_run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from slotreel.noise import Noise
 from slotreel.objective import SlotObjective
 from slotreel.training import checkpoint
 from slotreel.types import Batch, ModelOutput, Progress
-from tests.parts.smtc_numbers import draw, parameter, udraw
+from tests.parts.smtc_numbers import PUBLISHED, draw, parameter, udraw
 
 
 def both(name: str, *shape: int) -> dict[str, tuple[int, ...]]:
@@ -144,15 +145,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> SlotObjective:
     objective = load_checkpoint(str(folder / "out")).objective
     assert isinstance(objective, SlotObjective)
     assert objective.ema is not None
-    names = {"initializer.slots": ("slots_mu", (1, 16, 1, 384)),
-             "grouper.log_std": ("slots_sigma", (1, 16, 1, 384))}  # fmt: skip
     with torch.no_grad():
         for name, tensor in objective.ema.named_parameters():
             if name.startswith("backbone"):
                 continue
-            theirs, shape = names.get(name, (None, None))
-            theirs = f"slot_attention.{theirs}" if theirs else _published(name)
-            shape = shape or ((*tensor.shape, 1) if theirs.endswith("j.weight") else tensor.shape)
+            theirs, shape = _published(name, tuple(tensor.shape))
             tensor += 0.01 * draw(f"teacher.{theirs}", shape).reshape(tensor.shape)
     uniform = (udraw(f"drop{i}", (8,)) for i in itertools.count())
     for i, block in enumerate(objective.model.backbone.vit.blocks):  # type: ignore[union-attr,arg-type]
@@ -164,20 +161,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> SlotObjective:
     return objective
 
 
-def _published(name: str) -> str:
-    """The published name of a parameter outside the backbone, written down once more by hand."""
+def _published(name: str, shape: Sequence[int]) -> tuple[str, Sequence[int]]:
+    """The published name and shape of a parameter outside the backbone."""
     part, _, rest = name.partition(".")
     if part == "heads":
-        return "mlp_slot." + rest.removeprefix("object.")
-    layer, _, kind = rest.rpartition(".")
-    names = {
-        "fusion": "transport_proj", "norm_tokens": "slot_attention.norm_input",
-        "norm_slots": "slot_attention.norm_slots", "norm_mlp": "slot_attention.norm_pre_ff",
-        "to_query": "slot_attention.project_q", "to_key": "slot_attention.project_k",
-        "to_value": "slot_attention.project_v", "mlp.0": "slot_attention.mlp.0",
-        "mlp.2": "slot_attention.mlp.2",
-    }  # fmt: skip
-    return f"{names[layer]}.{kind}"
+        return "mlp_slot." + rest.removeprefix("object."), shape
+    if rest.startswith("fusion"):
+        theirs = rest.replace("fusion", "transport_proj")
+        return theirs, (*shape, 1) if rest.endswith("weight") else shape
+    theirs, table = ("slots_mu", True) if part == "initializer" else PUBLISHED[rest]
+    return f"slot_attention.{theirs}", (1, shape[-2], 1, shape[-1]) if table else shape
 
 
 CLIP = (2, 4, 3, 64, 64)

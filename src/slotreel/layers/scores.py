@@ -2,7 +2,29 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor
+
+
+def patch_error(term: str, pred: Tensor, target: Tensor, axes: str) -> tuple[Tensor, Tensor]:
+    """Mean squared error of what was decoded for each patch, and the share it explains.
+
+    Args:
+        term: name of the loss, for the error.
+        pred: (frames, patches, channels).
+        target: the same shape, without gradient.
+        axes: what the axes are, for the error.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if pred.shape != target.shape:
+        raise ValueError(
+            f"{term} expects predictions of shape {tuple(target.shape)} ({axes}), got "
+            f"{tuple(pred.shape)}; the decoder must work on the patch grid"
+        )
+    error = F.mse_loss(pred, target)
+    return error, explained(error, target)
 
 
 def explained(error: Tensor, target: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from slotreel.interfaces import Loss, StepContext
 from slotreel.layers.checks import at_least, positive
 from slotreel.layers.precision import at_least_float32
-from slotreel.layers.scores import explained
+from slotreel.layers.scores import patch_error
 from slotreel.types import Dims, Needs, Target
 
 
@@ -66,13 +66,8 @@ class ColourRecLoss(Loss):
         frames = at_least_float32(ctx.batch.views[0]).flatten(0, 1)
         colours = mean_colours(frames, student.features.grid, self.window)
         target = (colours - self.mean) / self.std
-        if pred.shape != target.shape:
-            raise ValueError(
-                f"colour_rec expects predictions of shape {tuple(target.shape)} (frames, patches, "
-                f"colours), got {tuple(pred.shape)}; the decoder must work on the patch grid"
-            )
-        error = F.mse_loss(pred, target)
-        return error, {"colour_rec_r2": explained(error, target)}
+        error, share = patch_error("colour_rec", pred, target, "frames, patches, colours")
+        return error, {"colour_rec_r2": share}
 
 
 def mean_colours(frames: Tensor, grid: tuple[int, int], window: int) -> Tensor:

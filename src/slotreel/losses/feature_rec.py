@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from slotreel.interfaces import Loss, StepContext
 from slotreel.layers.precision import at_least_float32
-from slotreel.layers.scores import explained
+from slotreel.layers.scores import patch_error
 from slotreel.types import Dims, Needs, Target
 
 
@@ -44,10 +43,5 @@ class FeatureRecLoss(Loss):
         student = ctx.student[0]
         pred = at_least_float32(ctx.decode(student.level(self.level)).pred["features"])
         target = at_least_float32(student.features.tokens.detach()).flatten(0, 1)
-        if pred.shape != target.shape:
-            raise ValueError(
-                f"feature_rec expects predictions of shape {tuple(target.shape)} (frames, tokens, "
-                f"width), got {tuple(pred.shape)}; the decoder must work on the patch grid"
-            )
-        error = F.mse_loss(pred, target)
-        return error, {"rec_r2": explained(error, target)}
+        error, share = patch_error("feature_rec", pred, target, "frames, tokens, width")
+        return error, {"rec_r2": share}

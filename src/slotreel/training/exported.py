@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from slotreel.errors import CheckpointError
-from slotreel.files import replacing
+from slotreel.files import replacing, write_text
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.yaml"
 _HEADER = "slotreel"  # key of the header that holds everything but tensors, as JSON
@@ -33,8 +33,7 @@ def write_exported(folder: Path, content: dict[str, Any]) -> None:
     with replacing(folder / WEIGHTS) as temporary:
         metadata = {"format": "pt", _HEADER: json.dumps(header)}
         temporary.write_bytes(save(tensors, metadata))  # save_file lets nobody else read it
-    with replacing(folder / CONFIG) as temporary:
-        temporary.write_text(content["config"], encoding="utf-8")
+    write_text(folder / CONFIG, content["config"])
 
 
 def read_exported(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from slotreel import main
+from slotreel import evaluation, main
 from slotreel.assemble import build_objective
 from slotreel.cli import check_groups, quote_path
 from slotreel.interfaces import Objective
@@ -92,3 +92,12 @@ def metrics(directory: Path) -> dict[int, dict[str, Any]]:
         row = json.loads(line)
         rows.setdefault(row["step"], {}).update(row)
     return rows
+
+
+def evaluate(directory: Path, *overrides: str) -> Path:
+    """What ``./eval.py`` does, written to ``directory/out``; without trivial rows unless asked."""
+    output = directory / "out"
+    runs = f"paths.runs={directory / 'runs'}"
+    typed = ("logger=none", f"output={output}", runs, "trivial_rows=false", *overrides)
+    evaluation.eval(composed("eval", *typed, directory=directory))
+    return output

@@ -40,7 +40,7 @@ def build_validations(cfg: DictConfig, options: DictConfig | None = None) -> lis
 
     Args:
         cfg: names the sets.
-        options: names protocol and propagation, if not ``cfg`` itself.
+        options: names protocol, propagation and tracks, if not ``cfg`` itself.
 
     Raises:
         ConfigError: a set that lacks data or protocol, or a protocol that is not for that set.
@@ -72,9 +72,12 @@ def _plain(cfg: DictConfig) -> Any:
 
 
 def _protocol_of(own: DictConfig, options: DictConfig) -> DictConfig:
-    """The protocol of a set, or the one that was named, with the propagation that was named."""
-    chosen: DictConfig = options.get("protocol") or own
-    propagation = options.get("propagation")
+    """The protocol of a set, or the one that was named, with propagation and tracks as named."""
+    chosen: DictConfig = (options.get("protocol") or own).copy()
+    propagation, tracks = options.get("propagation"), options.get("tracks")
+    if tracks:
+        chosen.tracks = tracks
+        chosen.name = f"{chosen.name}_tracks"  # another protocol: never in one column with its own
     if not propagation:
         return chosen
     if not chosen.through:
@@ -82,7 +85,6 @@ def _protocol_of(own: DictConfig, options: DictConfig) -> DictConfig:
             f"propagation= needs a protocol that spreads labels, and {chosen.name} scores a "
             "model's own masks; type protocol=davis2017_propagation"
         )
-    chosen = chosen.copy()
     chosen.through = propagation
     return chosen
 

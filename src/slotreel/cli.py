@@ -122,6 +122,10 @@ def check_groups(arguments: list[str], conf: Path) -> None:
         if argument.startswith("-") or match is None or match["value"] is None:
             continue
         key, value = match["key"].split("@")[0], match["value"]
+        if key in groups and value == "null":
+            raise ConfigError(
+                f"{argument}: leave {key}= out, or name an option: {', '.join(sorted(groups[key]))}"
+            )
         if key in groups and "(" not in value:
             for option in re.split(r"[\[\],\s]+", value.strip()):
                 option = option.strip("'\"")

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from slotreel.assemble import build_backbone, image_size_of
 from slotreel.build import build_validations
 from slotreel.command import command, say
-from slotreel.errors import ConfigError, DataError
+from slotreel.errors import CheckpointError, ConfigError, DataError
 from slotreel.features_only import FeaturesOnly
 from slotreel.health import watch_slots
 from slotreel.interfaces import Backbone
@@ -81,7 +81,7 @@ def _compare(
     num_slots = subject.config.num_slots
     if cfg.trivial_rows:
         setting, place = beside(objective, subject.config, device), _place(cfg, subject)
-        rows[:0] = _untuned_row(subject, validation, setting, place)
+        rows[:0] = _untuned_row(cfg.before_training, subject, validation, setting, place)
         rows[:0] = trivial_comparison_rows(validation, setting, place, without=subject.label)
     masks = protocol.scored(objective).mask_source(protocol.masks)
     slots = None if protocol.through else num_slots
@@ -101,15 +101,32 @@ def _place(cfg: DictConfig, subject: Subject) -> Place:
 
 
 def _untuned_row(
-    subject: Subject, validation: Validation, setting: Beside, place: Place
+    weights: str | None, subject: Subject, validation: Validation, setting: Beside, place: Place
 ) -> list[Row]:
-    """Where a tuned backbone spreads labels: the same backbone as it was before training."""
+    """Where a tuned backbone spreads labels: the same backbone as it was before training.
+
+    Args:
+        weights: those it started from, or None for what the run says.
+        subject: the model that is scored.
+        validation: the set.
+        setting: of rows beside it.
+        place: where rows are stored.
+    """
     backbone = getattr(getattr(subject.objective, "model", None), "backbone", None)
     tuned = isinstance(backbone, Backbone) and not backbone.frozen
     if not (tuned and validation.protocol.through):
         return []
-    torch.manual_seed(seed_of(subject.config.seed, "parameters"))  # random ones start as they did
-    before = FeaturesOnly(backbone=build_backbone(subject.config))
+    config = subject.config.copy()
+    if weights is not None:
+        config.backbone.weights = weights
+    torch.manual_seed(seed_of(config.seed, "parameters"))  # random ones start as they did
+    try:
+        before = FeaturesOnly(backbone=build_backbone(config))
+    except CheckpointError as error:
+        log.warning(
+            "no row of the backbone before training: %s. Here that is before_training=FILE", error
+        )
+        return []
     return [stored_row("before_training", before, validation, setting, place)]
 
 

@@ -240,7 +240,7 @@ def test_confidence_is_the_cosine_with_the_own_semantic() -> None:
     sure = grouper.confidence(out.slots, out.levels)
     semantic, instance = out.levels["semantic"].slots, out.slots
     for b, s, p in itertools.product(range(2), range(3), range(2)):
-        own, its = instance[b, 2 * s + p], semantic[b, s]
+        own, its = instance[b, 2 * s + p].detach(), semantic[b, s].detach()
         cosine = float(own @ its / (own.norm() * its.norm()))
         assert float(sure[b, 2 * s + p]) == pytest.approx(max(cosine, 0.0), abs=1e-6)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from slotreel.score_text import columns_of
 from slotreel.scores import LESS_IS_BETTER, Row
 from slotreel.trivial_runs import LABELS, OF_THE_BACKBONE
 
+Origin = tuple[str, int | None, str]  # label of a row without training, its K, its backbone
 HEALTH = (  # what is shown beside scores; no single one of them is enough
     "effective_slots", "place_bias", "switch_rate", "identity_margin", "undecided", "agreement",
 )  # fmt: skip
@@ -115,7 +116,7 @@ def _comparison(
             line.differences = paired_differences(tables, base)
         lines.append(line)
     metrics = columns_of([row for result in results for row in result.rows])
-    _mark_best(lines, metrics)
+    mark_best(lines, metrics)
     masks = list(dict.fromkeys(result.masks for result in results))
     return Comparison(column, results[0].own().table.counted(), masks, metrics, lines)
 
@@ -138,13 +139,14 @@ def _health(results: Sequence[Result]) -> dict[str, Cell]:
 
 def _trivial_lines(column: Column, records: Sequence[Record]) -> list[Line]:
     """Rows without training, oracles first; each seed's once, however many runs carry it."""
-    groups: dict[tuple[str, int | None, str], dict[int, Row]] = {}
+    found: dict[Origin, dict[int, Row]] = {}
     for record in records:
         result = record.results[column]
         for row in result.rows:
             if row.kind in ("trivial", "oracle"):
                 key = (row.label, result.num_slots, _backbone_of(row.label, record))
-                groups.setdefault(key, {}).setdefault(record.config["seed"], row)
+                found.setdefault(key, {}).setdefault(record.config["seed"], row)
+    groups = _distinct(found)
     lines = []
     for (label, num_slots, backbone), rows in groups.items():
         same = [key for key in groups if key[0] == label]
@@ -156,6 +158,24 @@ def _trivial_lines(column: Column, records: Sequence[Record]) -> list[Line]:
     return sorted(lines, key=lambda line: line.kind == "trivial")
 
 
+def _distinct(groups: Mapping[Origin, dict[int, Row]]) -> dict[Origin, dict[int, Row]]:
+    """Rows that say the same whatever K or backbone, once; with the seeds of all of them."""
+    kept: dict[Origin, dict[int, Row]] = {}
+    for origin, rows in groups.items():
+        for other, known in kept.items():
+            shared = rows.keys() & known.keys()
+            if (
+                origin[0] == other[0]
+                and shared
+                and all(rows[seed].table.rows == known[seed].table.rows for seed in shared)
+            ):
+                known.update(rows)
+                break
+        else:
+            kept[origin] = dict(rows)
+    return kept
+
+
 def _backbone_of(label: str, record: Record) -> str:
     """The backbone a row depends on, if it depends on any."""
     if label not in (LABELS[name] for name in OF_THE_BACKBONE):
@@ -164,7 +184,7 @@ def _backbone_of(label: str, record: Record) -> str:
     return str(backbone.get("model") or str(backbone.get("_target_")).rpartition(".")[2])
 
 
-def _mark_best(lines: Sequence[Line], metrics: Sequence[str]) -> None:
+def mark_best(lines: Sequence[Line], metrics: Sequence[str]) -> None:
     """The best of all rows, if the interval of its difference to the baseline excludes 0."""
     for metric in metrics:
         sign = -1 if metric in LESS_IS_BETTER else 1

@@ -24,7 +24,7 @@ from slotreel.reporting.variants import Variant, group_runs, pick
 from slotreel.score_text import HEADLINES
 from slotreel.scores import COLUMNS, LESS_IS_BETTER
 
-MOST_PX = 1400  # wider pictures are shrunk
+MOST_PX = 1100  # wider pictures are shrunk
 
 
 class Contents(NamedTuple):
@@ -66,7 +66,7 @@ def render(contents: Contents) -> str:
         contents=contents,
         titles=titles,
         runs=runs,
-        pages={run["record"].directory: run["id"] for run in runs},
+        drawn=[run for variant in contents.variants if (run := _drawn(variant, runs))],
         legend=[(swatch(n), label) for label, n in styles.items() if n in used],
         main=[_figure(chart) for chart in main],
         rest=[_figure(chart) for chart in rest],
@@ -84,9 +84,10 @@ def _figure(chart: Chart) -> dict[str, str]:
 def _run(number: int, record: Record, contents: Contents) -> dict[str, Any]:
     """What the page shows of one run; a picture that cannot be read becomes a problem."""
     pictures = []
-    for path in record.pictures:
+    for place, path in enumerate(record.pictures):
         try:
-            pictures.append({"name": path.stem, "src": embedded(path)})
+            source = embedded(path)
+            pictures.append({"id": f"mask-{number}-{place}", "name": path.stem, "src": source})
         except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all of them
             record.problems.append(f"media/{path.name} cannot be read: {error}")
     variant = next((v for v in contents.variants if record in v.records), None)
@@ -103,6 +104,11 @@ def _run(number: int, record: Record, contents: Contents) -> dict[str, Any]:
         "charts": [_figure(chart) for chart in drawn if chart.curves],
         "videos": [_videos(result.own().table) for result in record.results.values()],
     }
+
+
+def _drawn(variant: Variant, runs: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The first run of a variant that has pictures."""
+    return next((run for run in runs if run["variant"] is variant and run["pictures"]), None)
 
 
 def _state(record: Record) -> str:
@@ -125,7 +131,7 @@ def embedded(path: Path) -> str:
         picture = file.convert("RGB")
     picture.thumbnail((MOST_PX, MOST_PX * 4))
     buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=82, method=4)
+    picture.save(buffer, "WEBP", quality=75, method=4)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -15,6 +15,11 @@ document.addEventListener("click", (event) => {
 });
 openRun();
 
+// A picture that is shown twice is stored once.
+for (const picture of document.querySelectorAll("img[data-same]")) {
+  picture.src = document.getElementById(picture.dataset.same).src;
+}
+
 // Tables are sorted by a column when its heading is clicked: numbers by size, dashes last.
 function valueOf(row, column) {
   const text = row.cells[column].textContent.trim();

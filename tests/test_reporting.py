@@ -23,7 +23,7 @@ from slotreel.files import write_json, write_text
 from slotreel.protocols.score_table import ScoreTable, VideoFacts
 from slotreel.reporting import tables
 from slotreel.reporting.bootstrap import FEWEST, paired_differences
-from slotreel.reporting.comparing import Cell, Line, mark_best, cell_of
+from slotreel.reporting.comparing import Cell, Line, cell_of, mark_best
 from slotreel.reporting.costs import clips_per_second, hours
 from slotreel.reporting.curves import MOST_POINTS, chart_of, charts, thin
 from slotreel.reporting.finding import find_runs
@@ -134,6 +134,10 @@ def test_jobs_of_a_sweep_are_in_order_of_their_numbers_and_none_is_lost(tmp_path
     (tmp_path / "code").mkdir()
     assert [p.name for p in find_runs([tmp_path])] == ["2_a", "10_a", "11_died"]
     assert "no config.yaml" in read_record(tmp_path / "11_died").problems[0]
+    (tmp_path / "multirun.yaml").unlink()
+    write_json(tmp_path / "sweep.json", {"points": {"10_a": {}, "never_began": {}}})
+    assert [p.name for p in find_runs([tmp_path])] == ["10_a", "never_began", "2_a"]
+    assert "no metrics.jsonl" in read_record(tmp_path / "never_began").problems[1]
 
 
 def test_what_is_wrong_with_a_run_is_said(sweep: Path) -> None:
@@ -144,6 +148,7 @@ def test_what_is_wrong_with_a_run_is_said(sweep: Path) -> None:
         file.write('{"step": 30, "train/lo')
     with (stale / "metrics.jsonl").open("a") as file:
         file.write('{"step": 40, "train/loss": 0.5}\n')
+    write_text(stopped / "train.log", "2026-11-21 20:00:00,1 ERROR slotreel.main: out of memory\n")
     (sweep / "3_b_seed1" / "config.yaml").write_text("a: [")
     (sweep / "3_b_seed1" / "media" / "shapes_00.png").write_bytes(b"no picture")
     found = records(sweep)
@@ -152,6 +157,7 @@ def test_what_is_wrong_with_a_run_is_said(sweep: Path) -> None:
     assert "scores.json cannot be read" in said[0]
     assert "line 3" in said[1]
     assert "not finished: stands at step 20 of 20" in said[1]
+    assert "its log says: out of memory" in said[1]
     assert "scores.json is of step 20, training went on to 40" in said[2]
     assert "config.yaml cannot be read" in said[3]
     assert "media/shapes_00.png cannot be read" in said[3]

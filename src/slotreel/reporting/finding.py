@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 from slotreel.errors import DataError
 
 MARKS = ("config.yaml", "train.log")  # a run that got as far as its first line has one of them
-_JOB = re.compile(r"\d+_")  # how a sweep numbers its runs
+_JOB = re.compile(r"\d+_")  # how Hydra's own sweeps number their runs
 
 
 def find_runs(arguments: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -30,7 +31,7 @@ def find_runs(arguments: Iterable[str | os.PathLike[str]]) -> list[Path]:
         if not runs:
             raise DataError(
                 f"no run in {argument}: expected a directory with {' or '.join(MARKS)}, or a folder"
-                " or pattern that leads to such directories, e.g. runs/2026-*_sweep"
+                " or pattern that leads to such directories, e.g. runs/sweeps/NAME"
             )
         for run in runs:
             found.setdefault(run.resolve(), run)
@@ -42,11 +43,24 @@ def _runs_in(place: Path) -> Iterator[Path]:
     if any((place / mark).is_file() for mark in MARKS):
         yield place
     elif place.is_dir():
-        jobs = (place / "multirun.yaml").is_file()
+        asked = _asked_for(place)
+        yield from asked
         for child in sorted(place.iterdir(), key=_in_order):
-            if child.is_dir() and not child.is_symlink() and not child.name.startswith("."):
-                below = list(_runs_in(child))
-                yield from below or ([child] if jobs and _JOB.match(child.name) else [])
+            searched = child.is_dir() and not child.is_symlink() and child not in asked
+            if searched and not child.name.startswith("."):
+                yield from _runs_in(child)
+
+
+def _asked_for(sweep: Path) -> list[Path]:
+    """Runs that a sweep was to make, those that died before their first line included."""
+    if (sweep / "multirun.yaml").is_file():
+        children = sorted(sweep.iterdir(), key=_in_order)
+        return [child for child in children if child.is_dir() and _JOB.match(child.name)]
+    try:
+        points = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))["points"]
+        return [sweep / name for name in points]
+    except (OSError, ValueError, KeyError, TypeError):  # no sweep, or only its folders tell
+        return []
 
 
 def _in_order(path: Path) -> tuple[int, str]:

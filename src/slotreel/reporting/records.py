@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ import yaml
 from slotreel.fingerprint import digest
 from slotreel.protocols.score_table import ScoreTable
 from slotreel.scores import RUNS, Row, check_same
+
+_ERROR = re.compile(r"\S+ \S+ (ERROR|CRITICAL) \S+: ")  # a line of train.log
 
 
 class Column(NamedTuple):
@@ -98,7 +101,7 @@ def read_record(directory: Path) -> Record:
 def _read_config(record: Record) -> None:
     path = record.directory / "config.yaml"
     if not path.is_file():
-        record.problems.append("no config.yaml: it ended before it was set up, see train.log")
+        record.problems.append("no config.yaml: it ended before it was set up, or never began")
         return
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -137,7 +140,9 @@ def _read_scores(record: Record) -> None:
     path = record.directory / "scores.json"
     if not path.is_file():
         of = "" if record.num_steps is None else f" of {record.num_steps}"
-        record.problems.append(f"not finished: stands at step {record.step}{of}, no scores.json")
+        record.problems.append(
+            f"not finished: stands at step {record.step}{of}, no scores.json{_last_error(record)}"
+        )
         return
     try:
         facts, results = _parse(path)
@@ -153,6 +158,16 @@ def _read_scores(record: Record) -> None:
     record.facts, record.results = facts, results
     if not results:
         record.problems.append("no scores: its videos have no masks, or validate=none")
+
+
+def _last_error(record: Record) -> str:
+    """What its log said last, if that was an error."""
+    try:
+        lines = (record.directory / "train.log").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    said = [line for line in lines.splitlines() if _ERROR.match(line)]
+    return f"; its log says: {_ERROR.sub('', said[-1])[:200]}" if said else ""
 
 
 def _read_evaluations(record: Record) -> None:

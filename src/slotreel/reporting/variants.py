@@ -12,7 +12,7 @@ from slotreel.fingerprint import digest
 from slotreel.reporting.records import Record
 
 # What leaves the numbers as they are, and the seed.
-NOT_PART = ("seed", "name", "resume", "clone", "published", "logger", "paths")
+NOT_PART = ("seed", "name", "sweep_name", "resume", "clone", "published", "logger", "paths")
 TARGET = "_target_"
 NOTHING = "-"  # shown where a variant has no such setting
 

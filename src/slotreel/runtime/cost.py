@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from typing import Any
 
 import torch
 from torch import nn
+
+from slotreel.runtime.memory import peak_bytes
 
 
 def spent(objective: nn.Module, device: torch.device, started: float) -> dict[str, Any]:
@@ -25,18 +25,11 @@ def spent(objective: nn.Module, device: torch.device, started: float) -> dict[st
         ``trainable_parameters``.
     """
     parameters = list(objective.parameters())
-    cuda = device.type == "cuda"
     return {
         "wall_minutes": (time.perf_counter() - started) / 60,
         "cpu_minutes": time.process_time() / 60,
-        "peak_gb": (torch.cuda.max_memory_allocated() if cuda else _resident_bytes()) / 1e9,
-        "peak_of": "cuda" if cuda else "process",
+        "peak_gb": peak_bytes(device) / 1e9,
+        "peak_of": "cuda" if device.type == "cuda" else "process",
         "parameters": sum(p.numel() for p in parameters),
         "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
     }
-
-
-def _resident_bytes() -> int:
-    """Most memory this process ever held."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts in kilobytes

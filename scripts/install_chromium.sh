@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install Debian's chromium for tests/test_report_page.py as root; elsewhere say so and leave (the
+# Install Debian's chromium for tests/reporting/test_browser.py as root; elsewhere say so and leave (the
 # test skips then).
 set -euo pipefail
 if command -v chromium > /dev/null; then exit 0; fi

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from slotreel.scores import LESS_IS_BETTER, Row
 from slotreel.trivial_runs import LABELS, OF_THE_BACKBONE
 
 Origin = tuple[str, int | None, str]  # label of a row without training, its K, its backbone
+Groups = dict[Origin, dict[int, Row]]  # rows without training by origin and seed
 HEALTH = (  # what is shown beside scores; no single one of them is enough
     "effective_slots", "place_bias", "switch_rate", "identity_margin", "undecided", "agreement",
 )  # fmt: skip
@@ -96,16 +97,18 @@ def compare(variants: Sequence[Variant], baseline: Variant) -> list[Comparison]:
     """
     finished = [record for variant in variants for record in variant.finished]
     columns = list(dict.fromkeys(c for record in finished for c in record.results))
-    return [_comparison(column, variants, baseline, finished) for column in columns]
+    trivial = [_trivial_rows(column, finished) for column in columns]
+    return [
+        _comparison(column, variants, baseline, _trivial_lines(groups, trivial))
+        for column, groups in zip(columns, trivial, strict=True)
+    ]
 
 
 def _comparison(
-    column: Column, variants: Sequence[Variant], baseline: Variant, finished: Sequence[Record]
+    column: Column, variants: Sequence[Variant], baseline: Variant, trivial: Sequence[Line]
 ) -> Comparison:
-    records = [record for record in finished if column in record.results]
-    results = [record.results[column] for record in records]
-    lines = [*_trivial_lines(column, records)]
-    base = _tables(baseline, column)
+    results = [r.results[column] for v in variants for r in v.finished if column in r.results]
+    lines, base = list(trivial), _tables(baseline, column)
     for variant in variants:
         tables = _tables(variant, column)
         if not tables:
@@ -137,30 +140,35 @@ def _health(results: Sequence[Result]) -> dict[str, Cell]:
     return {name: cell for name, cell in cells.items() if cell}
 
 
-def _trivial_lines(column: Column, records: Sequence[Record]) -> list[Line]:
-    """Rows without training, oracles first; each seed's once, however many runs carry it."""
-    found: dict[Origin, dict[int, Row]] = {}
-    for record in records:
-        result = record.results[column]
-        for row in result.rows:
-            if row.kind in ("trivial", "oracle"):
-                key = (row.label, result.num_slots, _backbone_of(row.label, record))
-                found.setdefault(key, {}).setdefault(record.config["seed"], row)
-    groups = _distinct(found)
+def _trivial_lines(groups: Groups, everywhere: Sequence[Groups]) -> list[Line]:
+    """Rows without training, oracles first, named alike in every column."""
     lines = []
     for (label, num_slots, backbone), rows in groups.items():
-        same = [key for key in groups if key[0] == label]
-        words = [f"K = {num_slots}"] if len({key[1] for key in same}) > 1 else []
-        words += [backbone] if len({key[2] for key in same}) > 1 else []
+        words = []
+        if any(len({o[1] for o in found if o[0] == label}) > 1 for found in everywhere):
+            words.append(f"K\u00a0=\u00a0{num_slots}")
+        if any(len({o[2] for o in found if o[0] == label}) > 1 for found in everywhere):
+            words.append(backbone)
         name = f"{label} ({', '.join(words)})" if words else label
         tables = [row.table for row in rows.values()]
         lines.append(Line(name, next(iter(rows.values())).kind, _cells(tables)))
     return sorted(lines, key=lambda line: line.kind == "trivial")
 
 
-def _distinct(groups: Mapping[Origin, dict[int, Row]]) -> dict[Origin, dict[int, Row]]:
+def _trivial_rows(column: Column, records: Sequence[Record]) -> Groups:
+    """Rows without training by what they depend on, each seed once however many runs carry it."""
+    found: Groups = {}
+    for record in records:
+        if result := record.results.get(column):
+            for row in (row for row in result.rows if row.kind in ("trivial", "oracle")):
+                origin = (row.label, result.num_slots, _backbone_of(row.label, record))
+                found.setdefault(origin, {}).setdefault(record.config["seed"], row)
+    return _distinct(found)
+
+
+def _distinct(groups: Groups) -> Groups:
     """Rows that say the same whatever K or backbone, once; with the seeds of all of them."""
-    kept: dict[Origin, dict[int, Row]] = {}
+    kept: Groups = {}
     for origin, rows in groups.items():
         for other, known in kept.items():
             shared = rows.keys() & known.keys()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from scripts import report
-from tests.test_reporting import config, smtc, write_run
+from tests.reporting.runs import config, smtc, write_run
 
 pytestmark = pytest.mark.slow
 CHROMIUM = shutil.which("chromium")

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from slotreel.assemble import parts_table
 from slotreel.build import build_run
 from slotreel.command import command, say
+from slotreel.cost import spent
 from slotreel.errors import ConfigError
 from slotreel.files import held, write_text
 from slotreel.importing.hub import locate
@@ -30,7 +31,6 @@ from slotreel.report import (
     write_report,
 )
 from slotreel.resume import cloned, reconcile, start_from, starting_point, stored_config
-from slotreel.runtime.cost import spent
 from slotreel.runtime.distributed import (
     World,
     choose_device,

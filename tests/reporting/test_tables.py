@@ -127,7 +127,7 @@ def test_trivial_rows_are_told_apart_where_they_differ_and_named_alike_in_all_co
             content["sets"]["others"] = {"discovery": stored}
         write_json(path / "scores.json", content)
     first, second = collect(records(tmp_path)).comparisons
-    labels = [line.label.replace("\u00a0", " ") for line in first.lines[:3]]
+    labels = [line.label for line in first.lines[:3]]
     assert labels == ["sees the truth", "fixed blocks (K = 6)", "fixed blocks (K = 4)"]
     assert [line.label for line in second.lines[:2]] == ["sees the truth", first.lines[2].label]
 

@@ -146,7 +146,7 @@ def _trivial_lines(groups: Groups, everywhere: Sequence[Groups]) -> list[Line]:
     for (label, num_slots, backbone), rows in groups.items():
         words = []
         if any(len({o[1] for o in found if o[0] == label}) > 1 for found in everywhere):
-            words.append(f"K\u00a0=\u00a0{num_slots}")
+            words.append(f"K = {num_slots}")
         if any(len({o[2] for o in found if o[0] == label}) > 1 for found in everywhere):
             words.append(backbone)
         name = f"{label} ({', '.join(words)})" if words else label

@@ -59,15 +59,14 @@ def render(contents: Contents) -> str:
     )  # fmt: skip
     titles = titles_of(contents.comparisons)
     main, rest = charts(contents.variants, contents.comparisons, titles)
-    used = {curve.style for chart in [*main, *rest] for curve in chart.curves}
-    styles = {variant.label: n for n, variant in enumerate(contents.variants)}
+    shown = {curve.style: curve.label for chart in [*main, *rest] for curve in chart.curves}
     runs = [_run(number, record, contents) for number, record in enumerate(contents.records)]
     return environment.get_template("report.html.j2").render(
         contents=contents,
         titles=titles,
         runs=runs,
         drawn=[run for variant in contents.variants if (run := _drawn(variant, runs))],
-        legend=[(swatch(n), label) for label, n in styles.items() if n in used],
+        legend=[(swatch(style), shown[style]) for style in sorted(shown)],
         main=[_figure(chart) for chart in main],
         rest=[_figure(chart) for chart in rest],
         costs=[(variant, costs_of(variant)) for variant in contents.variants if variant.finished],

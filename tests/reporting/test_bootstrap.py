@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slotreel.protocols.score_table import ScoreTable
+from slotreel.reporting import bootstrap
 from slotreel.reporting.bootstrap import FEWEST, paired_differences
 from tests.reporting.runs import table
 
@@ -64,3 +65,10 @@ def test_nothing_is_tested_where_nothing_can_be() -> None:
         paired_differences([table([0.1] * 8)], [table([0.1] * 9)])
     with pytest.raises(ValueError, match="at least one table"):
         paired_differences([], [few])
+
+
+def test_memory_is_bounded_without_changing_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, base = table([0.1, 0.9, 0.4, 0.3, 0.8, 0.7]), table([0.5] * 6)
+    whole = paired_differences([ours], [base], resamples=100)
+    monkeypatch.setattr(bootstrap, "BLOCK", 6 * 7)
+    assert paired_differences([ours], [base], resamples=100) == whole

@@ -1,11 +1,11 @@
 """Whether a difference between two variants could be the choice of videos.
 
-N videos, M measured sums, R resamples.
+N videos, R resamples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from slotreel.protocols.score_table import ScoreTable, combine
 
 FEWEST = 6  # with 5 videos even five wins out of five happen by chance in 1 of 16 cases
+BLOCK = 4_000_000  # weights in memory at once
 
 
 class Difference(NamedTuple):
@@ -64,11 +65,13 @@ def paired_differences(
     videos = _same_videos([*ours, *baseline], bool(ours) and bool(baseline))
     if len(videos) < FEWEST:
         return {}
-    chances = np.full(len(videos), 1 / len(videos))
-    draws = np.random.default_rng(seed).multinomial(len(videos), chances, size=resamples)
-    weights = np.concatenate([np.ones((1, len(videos))), draws])  # first: the videos as they are
-    ones, others = _scores(ours, videos, weights), _scores(baseline, videos, weights)
-    return {metric: _interval(ones[metric] - others[metric]) for metric in ones if metric in others}
+    one, other = _measured(ours, videos), _measured(baseline, videos)
+    seen = _gaps(one, other, np.ones((1, len(videos))))
+    drawn = [_gaps(one, other, block) for block in _draws(len(videos), resamples, seed)]
+    return {
+        metric: _interval(float(value[0]), np.concatenate([gaps[metric] for gaps in drawn]))
+        for metric, value in seen.items()
+    }
 
 
 def _same_videos(tables: Sequence[ScoreTable], both: bool) -> list[str]:
@@ -85,20 +88,40 @@ def _same_videos(tables: Sequence[ScoreTable], both: bool) -> list[str]:
     return sorted(videos)
 
 
-def _scores(
-    tables: Sequence[ScoreTable], videos: Sequence[str], weights: np.ndarray
+def _draws(videos: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each video was drawn, (some of R, N) at a time."""
+    generator, chances = np.random.default_rng(seed), np.full(videos, 1 / videos)
+    block = max(1, BLOCK // videos)
+    for start in range(0, resamples, block):
+        yield generator.multinomial(videos, chances, size=min(block, resamples - start))
+
+
+def _measured(tables: Sequence[ScoreTable], videos: Sequence[str]) -> dict[str, np.ndarray]:
+    """Sum and count of every video (N, 2) by metric, averaged over tables."""
+    metrics = dict.fromkeys(m for t in tables for v in videos for m in t.rows[v])
+    found = {
+        m: np.array([[t.rows[v].get(m, (0.0, 0.0)) for v in videos] for t in tables]).mean(axis=0)
+        for m in metrics
+    }
+    return {metric: pairs for metric, pairs in found.items() if pairs[:, 1].any()}
+
+
+def _gaps(
+    one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Scores (1 + R,) by metric under weights (1 + R, N)."""
-    metrics = list(dict.fromkeys(m for t in tables for v in videos for m in t.rows[v]))
-    pairs = np.array(
-        [[[t.rows[v].get(m, (0.0, 0.0)) for m in metrics] for v in videos] for t in tables]
-    ).mean(axis=0)  # (N, M, 2)
-    totals, counts = weights @ pairs[..., 0], weights @ pairs[..., 1]
-    with np.errstate(invalid="ignore"):  # a draw may hold no video with this metric: NaN
-        averages = totals / np.where(counts > 0, counts, np.nan)
-    return combine({m: averages[:, i] for i, m in enumerate(metrics) if counts[0, i] > 0})
+    """Differences of scores (R,) by metric under weights (R, N)."""
+    ours = combine({metric: _average(pairs, weights) for metric, pairs in one.items()})
+    theirs = combine({metric: _average(pairs, weights) for metric, pairs in other.items()})
+    return {metric: ours[metric] - theirs[metric] for metric in ours if metric in theirs}
 
 
-def _interval(differences: np.ndarray) -> Difference:
-    low, high = np.nanpercentile(differences[1:], [2.5, 97.5])
-    return Difference(float(differences[0]), float(low), float(high))
+def _average(pairs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Sums over counts (R,); NaN where no video with this metric was drawn."""
+    totals, counts = (weights @ pairs).T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(counts > 0, totals / counts, np.nan)
+
+
+def _interval(value: float, drawn: np.ndarray) -> Difference:
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return Difference(value, float(low), float(high))

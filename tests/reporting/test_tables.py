@@ -14,6 +14,7 @@ from scripts import report as script
 from slotreel.errors import ConfigError
 from slotreel.files import write_json
 from slotreel.reporting import tables
+from slotreel.reporting.bootstrap import Difference
 from slotreel.reporting.comparing import Cell, Line, cell_of, mark_best
 from slotreel.reporting.costs import clips_per_second, hours
 from slotreel.reporting.page import collect
@@ -108,10 +109,12 @@ def test_costs(tmp_path: Path) -> None:
     assert hours(Record(tmp_path)) is None
 
 
-def test_a_line_without_a_difference_is_never_bold() -> None:
-    lines = [Line("a", "variant", {"jf": Cell(0.5, None, 1)})]
-    mark_best(lines, ["jf"])
-    assert not lines[0].bold
+def test_a_line_is_bold_only_if_its_difference_is_certain() -> None:
+    line = Line("a", "variant", {"jf": Cell(0.5, None, 1)})
+    for low, bold in ((None, False), (-0.1, False), (0.05, True)):
+        line.differences = {} if low is None else {"jf": Difference(0.1, low, 0.2)}
+        mark_best([line], ["jf"])
+        assert ("jf" in line.bold) == bold
 
 
 def test_trivial_rows_are_told_apart_where_they_differ_and_named_alike_in_all_columns(

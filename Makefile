@@ -36,6 +36,7 @@ test: install  ## the fast tests (under 3 minutes on 2 cores)
 	$(BIN)python -m pytest -n 2 $(ARGS)
 
 test-slow: install  ## the rest: many processes, minutes, a real SLURM where there is one
+	scripts/install_chromium.sh
 	$(BIN)python -m pytest -m "slow or slurm" $(ARGS)
 
 test-gpu: install  ## tests that need a CUDA device

@@ -9,7 +9,14 @@ setup(
     license="MIT",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"slotreel": ["py.typed", "weights/*.safetensors", "weights/*.md"]},
+    package_data={
+        "slotreel": [
+            "py.typed",
+            "weights/*.safetensors",
+            "weights/*.md",
+            "reporting/templates/*",
+        ],
+    },
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.6",
@@ -24,6 +31,7 @@ setup(
         "scipy>=1.10",
         "numpy>=1.26",
         "pillow>=10",
+        "jinja2>=3.1",  # pages of scripts/report.py; torch brings it anyway
         "av>=12",  # wheels carry FFmpeg: reads and writes video without system packages
         "rich>=13",
         "safetensors>=0.4",
@@ -39,6 +47,7 @@ setup(
             "mypy>=1.11",
             "pre-commit>=3",
             "opencv-python-headless>=4.8",  # what scripts/benchmark_metrics.py compares with
+            "playwright>=1.45",  # drives Debian's chromium through a report; downloads none
         ],
         "tb": ["tensorboard>=2.16"],
     },

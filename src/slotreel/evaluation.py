@@ -91,7 +91,8 @@ def _compare(
     if subject.kind == "model":  # rows without training are what they are
         for text in symptoms(health.get(masks, {})).values():
             log.warning("%s, masks of the %s: %s", validation.name, masks, text)
-    return Comparison(rows, slots, masks, published_rows(subject.config), health=health)
+    papers, data = published_rows(subject.config), (validation.settings or {}).get("data")
+    return Comparison(rows, slots, masks, papers, health=health, data=data)
 
 
 def _place(cfg: DictConfig, subject: Subject) -> Place:

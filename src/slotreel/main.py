@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from slotreel.assemble import parts_table
 from slotreel.build import build_run
 from slotreel.command import command, say
+from slotreel.cost import spent
 from slotreel.errors import ConfigError
 from slotreel.files import held, write_text
 from slotreel.importing.hub import locate
@@ -186,18 +187,18 @@ def _finish(run: Run, cfg: DictConfig, started: float) -> None:
             run.logger.summary({f"last/{key}": value for key, value in values.items()})
             source = run.objective.mask_source(validation.protocol.masks)
             papers, every = published_rows(cfg), [*trivial, *rows]
-            comparisons.append(Comparison(every, cfg.num_slots, source, papers, health=health))
+            data = (validation.settings or {}).get("data")
+            comparisons.append(
+                Comparison(every, cfg.num_slots, source, papers, health=health, data=data)
+            )
         if run.state.best is not None:  # selected with labels
             run.logger.summary({f"best/{name}": x for name, x in run.state.best._asdict().items()})
-        minutes = {
-            "wall_minutes": (time.perf_counter() - started) / 60,
-            "cpu_minutes": time.process_time() / 60,
-        }
+        cost = spent(run.objective, run.device, started)
         facts = {"seed": cfg.seed, "step": run.state.step, "checkpoint": str(run.directory)}
-        text = write_report(run.directory, comparisons, **facts, **minutes, **describe_code())
+        text = write_report(run.directory, comparisons, **facts, **cost, **describe_code())
         shown = {FILE_ONLY: show_scores(run.directory, comparisons)}
         log.info("scores of step %d:\n%s", run.state.step, text, extra=shown)
-        _show(run, minutes)
+        _show(run, cost)
 
 
 def _trivial(run: Run, cfg: DictConfig, validation: Validation) -> list[Row]:
@@ -223,7 +224,7 @@ def _best_row(run: Run, validation: Validation) -> list[Row]:
     return [Row("this run", "best", table, best.step)]
 
 
-def _show(run: Run, minutes: dict[str, float]) -> None:
+def _show(run: Run, cost: dict[str, Any]) -> None:
     pictures: list[Path] = []
     for validation in run.validations[:1]:
         folder = run.directory / "media"
@@ -233,8 +234,8 @@ def _show(run: Run, minutes: dict[str, float]) -> None:
     directory = min(os.path.relpath(run.directory), str(run.directory), key=len)
     predict = f"./predict.py checkpoint={directory}"
     say(
-        f"\n{run.state.step} steps in {minutes['wall_minutes']:.1f} minutes "
-        f"({minutes['cpu_minutes']:.1f} CPU-minutes). Everything is in {directory}\n\n"
+        f"\n{run.state.step} steps in {cost['wall_minutes']:.1f} minutes "
+        f"({cost['cpu_minutes']:.1f} CPU-minutes). Everything is in {directory}\n\n"
         "Next:\n"
         + (f"  look          open {directory}/media/{pictures[1].name}\n" if pictures else "")
         + (f"  your video    {predict} input=VIDEO.mp4 output=out\n" if pictures else "")

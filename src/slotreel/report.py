@@ -83,8 +83,8 @@ def log_videos(sink: Sink, row: Row, step: int) -> None:
     """A table with one row per video."""
     metrics = sorted(row.table.means())
     lines = []
-    for video, scores in sorted(row.table.rows.items()):
-        own = ScoreTable(row.table.set, row.table.protocol, "", {video: scores}).means()
+    for video in sorted(row.table.rows):
+        own = row.table.only(video).means()
         lines.append([video, *(own.get(metric) for metric in metrics)])
     name = f"eval/{row.table.set}/{row.table.protocol}"
     sink.table(step, name, ["clip_id", *metrics], lines)

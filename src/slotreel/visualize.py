@@ -31,6 +31,7 @@ class _Strip:
         truth: np.ndarray | None,
         predictions: Mapping[str, np.ndarray],
         alpha: float,
+        scale: int = 1,
     ) -> None:
         num_frames = len(video)
         maps = ({} if truth is None else {"truth": truth}) | dict(predictions)
@@ -41,7 +42,8 @@ class _Strip:
                     f"got {labels.dtype} {labels.shape}"
                 )
         self.video, self.alpha = video, alpha
-        self.size = _cell(video.shape[1], video.shape[2])
+        height, width = _cell(video.shape[1], video.shape[2])
+        self.size = (height * scale, width * scale)
         self.rows: dict[str, np.ndarray | None] = {"video": None}
         reference: np.ndarray | None = None
         for name, labels in maps.items():
@@ -79,9 +81,11 @@ def mask_picture(
     predictions: Mapping[str, np.ndarray],
     *,
     max_columns: int = 8,
+    frames: Sequence[int] | None = None,
     alpha: float = 0.7,
+    scale: int = 1,
 ) -> np.ndarray:
-    """Rows: video, truth, each prediction; columns: frames spread evenly over the clip.
+    """Rows: video, truth, each prediction; columns: frames, spread evenly over the clip.
 
     Label maps lie over the grey frame. Colours follow the truth, without truth the first
     prediction, over the whole clip; grey is background and the slot that matches it best.
@@ -91,7 +95,9 @@ def mask_picture(
         truth: uint8 (T, H0, W0) or None.
         predictions: caption -> uint8 (T, H0, W0).
         max_columns: most frames to show.
+        frames: which to show instead.
         alpha: weight of the colours.
+        scale: everything this much larger, for print.
 
     Returns:
         uint8 picture (height, width, 3).
@@ -101,21 +107,23 @@ def mask_picture(
     """
     if not len(video):
         raise ValueError("expected a video of at least one frame, got none")
-    strip = _Strip(video, truth, predictions, alpha)
-    columns = np.unique(np.linspace(0, len(video) - 1, max_columns).round().astype(int))
+    strip = _Strip(video, truth, predictions, alpha, scale)
+    spread = np.unique(np.linspace(0, len(video) - 1, max_columns).round().astype(int))
+    columns = spread.tolist() if frames is None else list(frames)
+    font, gap, caption = caption_font(scale), GAP_PX * scale, CAPTION_PX * scale
     rows = [np.stack([strip.cell(name, int(t)) for t in columns]) for name in strip.rows]
-    margin = max(round(_font().getlength(name)) for name in strip.rows) + 3 * GAP_PX
+    margin = max(round(font.getlength(name)) for name in strip.rows) + 3 * gap
     height, width = strip.size
-    step_y, step_x = height + GAP_PX, width + GAP_PX
-    picture = np.full((CAPTION_PX + len(rows) * step_y, margin + len(columns) * step_x, 3), 255)
+    step_y, step_x = height + gap, width + gap
+    picture = np.full((caption + len(rows) * step_y, margin + len(columns) * step_x, 3), 255)
     canvas = Image.fromarray(picture.astype(np.uint8))
     draw = ImageDraw.Draw(canvas)
     for x, t in enumerate(columns):
-        draw.text((margin + x * step_x, 0), str(t), fill=(90, 90, 90), font=_font())
+        draw.text((margin + x * step_x, 0), str(t), fill=(90, 90, 90), font=font)
     for y, (name, cells) in enumerate(zip(strip.rows, rows, strict=True)):
-        top = CAPTION_PX + y * step_y
+        top = caption + y * step_y
         middle = top + height // 2
-        draw.text((GAP_PX, middle), name, fill=(0, 0, 0), font=_font(), anchor="lm")
+        draw.text((gap, middle), name, fill=(0, 0, 0), font=font, anchor="lm")
         for x, cell in enumerate(cells):
             canvas.paste(Image.fromarray(cell), (margin + x * step_x, top))
     return np.asarray(canvas)
@@ -152,15 +160,16 @@ def mask_video(
 def _side_by_side(cells: Sequence[np.ndarray], names: Mapping[str, object]) -> np.ndarray:
     """Cells in one row, captions above; a column is at least as wide as its caption."""
     height, width = cells[0].shape[:2]
-    step = max(width, *(round(_font().getlength(name)) for name in names)) + 2 * GAP_PX
+    step = max(width, *(round(caption_font().getlength(name)) for name in names)) + 2 * GAP_PX
     canvas = Image.new("RGB", (len(cells) * step, CAPTION_PX + height + 2 * GAP_PX), "white")
     draw = ImageDraw.Draw(canvas)
     for x, (name, cell) in enumerate(zip(names, cells, strict=True)):
         centre = x * step + step // 2
-        draw.text((centre, 1), name, fill=(0, 0, 0), font=_font(), anchor="mt")
+        draw.text((centre, 1), name, fill=(0, 0, 0), font=caption_font(), anchor="mt")
         canvas.paste(Image.fromarray(cell), (centre - width // 2, CAPTION_PX + GAP_PX))
     return np.asarray(canvas)
 
 
-def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size=11)
+def caption_font(scale: int = 1) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """The font of captions."""
+    return ImageFont.load_default(size=11 * scale)

@@ -16,17 +16,19 @@ from omegaconf import DictConfig
 
 from slotreel.assemble import parts_table
 from slotreel.build import build_run
-from slotreel.command import command, say
+from slotreel.command import command
 from slotreel.errors import ConfigError
 from slotreel.files import held, write_text
 from slotreel.importing.hub import locate
-from slotreel.loggers import chosen_logger, open_sinks
+from slotreel.loggers import chosen_logger, open_sinks, remember_facts, stored_facts
 from slotreel.protocols.symptoms import flat_health
 from slotreel.report import (
+    log_videos,
     published_rows,
     score,
+    show_next,
     show_scores,
-    write_pictures,
+    summarise,
     write_report,
 )
 from slotreel.resume import cloned, reconcile, start_from, starting_point, stored_config
@@ -84,7 +86,11 @@ def _train(
     cfg, resuming = _settle(cfg, directory, list(hydra.overrides.task))
 
     def sinks() -> list[Sink]:
-        return open_sinks(cfg, directory) if world.is_main else []
+        if not world.is_main:
+            return []
+        source = directory if resuming else cfg.clone and locate(cfg.clone)
+        remember_facts(cfg, directory, stored_facts(source))
+        return open_sinks(cfg, directory, facts=stored_facts(directory))
 
     start = starting_point(directory, cfg.init_from, resuming)
     fetch = start is None or not checkpoint.holds_everything(start.content)
@@ -182,13 +188,14 @@ def _finish(run: Run, cfg: DictConfig, started: float) -> None:
             trivial = _trivial(run, cfg, validation) if cfg.trainer.trivial_rows else []
             health = run.state.health[validation.name]
             values = flat_scores(rows[0], trivial) | flat_health(validation.name, health)
-            run.logger.log(run.state.step, values)
-            run.logger.summary({f"last/{key}": value for key, value in values.items()})
+            run.logger.log(run.state.step, values | run.axes())
+            for row in rows:
+                summarise(run, row, values if row.kind == "last" else flat_scores(row, trivial))
+            log_videos(run.logger, rows[0], run.state.step)
             source = run.objective.mask_source(validation.protocol.masks)
             papers, every = published_rows(cfg), [*trivial, *rows]
             comparisons.append(Comparison(every, cfg.num_slots, source, papers, health=health))
-        if run.state.best is not None:  # selected with labels
-            run.logger.summary({f"best/{name}": x for name, x in run.state.best._asdict().items()})
+        run.logger.artifact(checkpoint.checkpoint_path(run.directory, run.state.step))
         minutes = {
             "wall_minutes": (time.perf_counter() - started) / 60,
             "cpu_minutes": time.process_time() / 60,
@@ -197,7 +204,7 @@ def _finish(run: Run, cfg: DictConfig, started: float) -> None:
         text = write_report(run.directory, comparisons, **facts, **minutes, **describe_code())
         shown = {FILE_ONLY: show_scores(run.directory, comparisons)}
         log.info("scores of step %d:\n%s", run.state.step, text, extra=shown)
-        _show(run, minutes)
+        show_next(run, minutes)
 
 
 def _trivial(run: Run, cfg: DictConfig, validation: Validation) -> list[Row]:
@@ -221,23 +228,3 @@ def _best_row(run: Run, validation: Validation) -> list[Row]:
     table = score(run.objective, validation, run.image_size, run.device)
     run.objective.load_state_dict(last)
     return [Row("this run", "best", table, best.step)]
-
-
-def _show(run: Run, minutes: dict[str, float]) -> None:
-    pictures: list[Path] = []
-    for validation in run.validations[:1]:
-        folder = run.directory / "media"
-        pictures = write_pictures(folder, run.objective, validation, run.image_size, run.device)
-        for path in pictures:
-            run.logger.media(run.state.step, f"{path.stem}{path.suffix.replace('.', '_')}", path)
-    directory = min(os.path.relpath(run.directory), str(run.directory), key=len)
-    predict = f"./predict.py checkpoint={directory}"
-    say(
-        f"\n{run.state.step} steps in {minutes['wall_minutes']:.1f} minutes "
-        f"({minutes['cpu_minutes']:.1f} CPU-minutes). Everything is in {directory}\n\n"
-        "Next:\n"
-        + (f"  look          open {directory}/media/{pictures[1].name}\n" if pictures else "")
-        + (f"  your video    {predict} input=VIDEO.mp4 output=out\n" if pictures else "")
-        + f"  train longer  ./train.py clone={directory} init_from={directory} "
-        f"trainer.num_steps={4 * run.settings.num_steps}"
-    )

@@ -6,13 +6,14 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
+from slotreel.command import say
 from slotreel.data.image_io import write_image
 from slotreel.files import write_json, write_text
 from slotreel.interfaces import Objective
@@ -23,7 +24,7 @@ from slotreel.runtime.logging import Sink
 from slotreel.score_colour import print_scores
 from slotreel.score_text import score_table_text, verdict
 from slotreel.scores import Comparison, Published, Row, check_same, flat_scores, scores_json
-from slotreel.training.run import Validation
+from slotreel.training.run import Run, Validation
 from slotreel.types import VideoInfo
 from slotreel.visualize import mask_picture, mask_video
 
@@ -79,8 +80,28 @@ def log_scores(sink: Sink, comparisons: Sequence[Comparison], step: int) -> None
         log_videos(sink, row, step)
 
 
-def log_videos(sink: Sink, row: Row, step: int) -> None:
-    """A table with one row per video."""
+def summarise(run: Run, row: Row, values: dict[str, float]) -> None:
+    """``last/…`` or ``best/…`` with its step, in the table of runs; best was chosen with labels."""
+    run.logger.summary({f"{row.kind}/{key}": value for key, value in values.items()})
+    run.logger.summary({f"{row.kind}/step": row.step})
+    best = run.state.best
+    if row.kind == "last" and best is not None:
+        run.logger.summary({"best/value": best.value, "best/step": best.step})
+        if best.step == row.step:
+            run.logger.summary({f"best/{key}": value for key, value in values.items()})
+
+
+class TakesTables(Protocol):
+    """A sink, or all sinks of a run."""
+
+    def table(
+        self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """See ``Sink``."""
+
+
+def log_videos(sink: TakesTables, row: Row, step: int) -> None:
+    """A table with one row per video: ``clip_id`` and the metrics of the protocol."""
     metrics = sorted(row.table.means())
     lines = []
     for video, scores in sorted(row.table.rows.items()):
@@ -128,9 +149,36 @@ def write_pictures(
     name, source, protocol, *_ = validation
     for index in range(min(num_videos, len(source))):
         clip = protocol.clip(objective, source, index, image_size=image_size, device=device)
+        if clip is None:
+            break
         predictions = {"slots": clip.prediction}
         stem = directory / f"{name}_{index:02d}"
         write_image(stem.with_suffix(".png"), mask_picture(clip.video, clip.truth, predictions))
         mask_video(stem.with_suffix(".mp4"), clip.video, clip.truth, predictions)
         paths += [stem.with_suffix(".png"), stem.with_suffix(".mp4")]
     return paths
+
+
+def show_next(run: Run, minutes: dict[str, float]) -> None:
+    """Draw and log pictures of the first set; print where everything is and what to type next."""
+    pictures: list[Path] = []
+    for validation in run.validations[:1]:
+        folder = run.directory / "media"
+        pictures = write_pictures(folder, run.objective, validation, run.image_size, run.device)
+        for path in pictures:
+            if path.suffix == ".png":  # the clips are logged as videos already
+                run.logger.media(
+                    run.state.step, f"{validation.name}/picture_{path.stem[-2:]}", path
+                )
+    directory = min(os.path.relpath(run.directory), str(run.directory), key=len)
+    predict = f"./predict.py checkpoint={directory}"
+    say(
+        f"\n{run.state.step} steps in {minutes['wall_minutes']:.1f} minutes "
+        f"({minutes['cpu_minutes']:.1f} CPU-minutes). Everything is in {directory}\n\n"
+        "Next:\n"
+        + (f"  look          open {directory}/media/{pictures[1].name}\n" if pictures else "")
+        + (f"  your video    {predict} input=VIDEO.mp4 output=out\n" if pictures else "")
+        + f"  score again   ./eval.py checkpoint={directory}\n"
+        f"  train longer  ./train.py clone={directory} init_from={directory} "
+        f"trainer.num_steps={4 * run.settings.num_steps}"
+    )

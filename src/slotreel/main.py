@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from slotreel.assemble import parts_table
 from slotreel.build import build_run
-from slotreel.command import command
+from slotreel.command import command, say
 from slotreel.errors import ConfigError
 from slotreel.files import held, write_text
 from slotreel.importing.hub import locate
@@ -26,9 +26,9 @@ from slotreel.report import (
     log_videos,
     published_rows,
     score,
-    show_next,
     show_scores,
     summarise,
+    write_pictures,
     write_report,
 )
 from slotreel.resume import cloned, reconcile, start_from, starting_point, stored_config
@@ -204,7 +204,7 @@ def _finish(run: Run, cfg: DictConfig, started: float) -> None:
         text = write_report(run.directory, comparisons, **facts, **minutes, **describe_code())
         shown = {FILE_ONLY: show_scores(run.directory, comparisons)}
         log.info("scores of step %d:\n%s", run.state.step, text, extra=shown)
-        show_next(run, minutes)
+        _show(run, minutes)
 
 
 def _trivial(run: Run, cfg: DictConfig, validation: Validation) -> list[Row]:
@@ -228,3 +228,27 @@ def _best_row(run: Run, validation: Validation) -> list[Row]:
     table = score(run.objective, validation, run.image_size, run.device)
     run.objective.load_state_dict(last)
     return [Row("this run", "best", table, best.step)]
+
+
+def _show(run: Run, minutes: dict[str, float]) -> None:
+    pictures: list[Path] = []
+    for validation in run.validations[:1]:
+        folder = run.directory / "media"
+        pictures = write_pictures(folder, run.objective, validation, run.image_size, run.device)
+        for path in pictures:
+            if path.suffix == ".png":  # the clips are logged as videos already
+                run.logger.media(
+                    run.state.step, f"{validation.name}/picture_{path.stem[-2:]}", path
+                )
+    directory = min(os.path.relpath(run.directory), str(run.directory), key=len)
+    predict = f"./predict.py checkpoint={directory}"
+    say(
+        f"\n{run.state.step} steps in {minutes['wall_minutes']:.1f} minutes "
+        f"({minutes['cpu_minutes']:.1f} CPU-minutes). Everything is in {directory}\n\n"
+        "Next:\n"
+        + (f"  look          open {directory}/media/{pictures[1].name}\n" if pictures else "")
+        + (f"  your video    {predict} input=VIDEO.mp4 output=out\n" if pictures else "")
+        + f"  score again   ./eval.py checkpoint={directory}\n"
+        f"  train longer  ./train.py clone={directory} init_from={directory} "
+        f"trainer.num_steps={4 * run.settings.num_steps}"
+    )

@@ -13,7 +13,6 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from slotreel.command import say
 from slotreel.data.image_io import write_image
 from slotreel.files import write_json, write_text
 from slotreel.interfaces import Objective
@@ -157,28 +156,3 @@ def write_pictures(
         mask_video(stem.with_suffix(".mp4"), clip.video, clip.truth, predictions)
         paths += [stem.with_suffix(".png"), stem.with_suffix(".mp4")]
     return paths
-
-
-def show_next(run: Run, minutes: dict[str, float]) -> None:
-    """Draw and log pictures of the first set; print where everything is and what to type next."""
-    pictures: list[Path] = []
-    for validation in run.validations[:1]:
-        folder = run.directory / "media"
-        pictures = write_pictures(folder, run.objective, validation, run.image_size, run.device)
-        for path in pictures:
-            if path.suffix == ".png":  # the clips are logged as videos already
-                run.logger.media(
-                    run.state.step, f"{validation.name}/picture_{path.stem[-2:]}", path
-                )
-    directory = min(os.path.relpath(run.directory), str(run.directory), key=len)
-    predict = f"./predict.py checkpoint={directory}"
-    say(
-        f"\n{run.state.step} steps in {minutes['wall_minutes']:.1f} minutes "
-        f"({minutes['cpu_minutes']:.1f} CPU-minutes). Everything is in {directory}\n\n"
-        "Next:\n"
-        + (f"  look          open {directory}/media/{pictures[1].name}\n" if pictures else "")
-        + (f"  your video    {predict} input=VIDEO.mp4 output=out\n" if pictures else "")
-        + f"  score again   ./eval.py checkpoint={directory}\n"
-        f"  train longer  ./train.py clone={directory} init_from={directory} "
-        f"trainer.num_steps={4 * run.settings.num_steps}"
-    )

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from slotreel.files import write_json
 from slotreel.runtime.progress import CONSOLE
+from slotreel.runtime.rows import end_last_line
 
 log = logging.getLogger(__name__)
 FILE_ONLY = "file_only"  # extra={FILE_ONLY: True}: said on the terminal in another way
@@ -93,6 +94,7 @@ class RunLogger:
         self.bar: Progress | None = None
         if not enabled:
             return
+        end_last_line(run_dir / "metrics.jsonl")
         self.file = open(run_dir / "metrics.jsonl", "a", encoding="utf-8")
         if sys.stderr.isatty():
             self.bar = Progress(

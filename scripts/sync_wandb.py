@@ -83,15 +83,15 @@ def find_runs(places: list[Path]) -> list[Path]:
 
 def read(run: Path) -> Content:
     """Everything that can be sent of a run directory."""
-    rows = merged_rows(run / "metrics.jsonl")
-    media, last = clips_drawn(run), max([0, *rows])
+    rows, scores = merged_rows(run / "metrics.jsonl"), _json(run / "scores.json")
+    media, last = clips_drawn(run), scores.get("step") or 0
     for picture in sorted((run / "media").glob("*_[0-9][0-9].png")):
         name, _, number = picture.stem.rpartition("_")
         media.append((last, f"{name}/picture_{number}", picture))
     tables = []
-    for name, protocols in _json(run / "scores.json").get("sets", {}).items():
-        for protocol, scores in protocols.items():
-            (own,) = (row for row in scores["rows"] if row["kind"] == "last")
+    for name, protocols in scores.get("sets", {}).items():
+        for protocol, found in protocols.items():
+            own = next(row for row in found["rows"] if row["kind"] == "last")
             parts = {"rows": own["videos"], "facts": own["facts"]}
             table = {"set": name, "protocol": protocol, "description": "", **parts}
             tables.append(Row("this run", "last", ScoreTable.from_dict(table), own["step"]))

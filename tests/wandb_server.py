@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -20,6 +21,7 @@ class WandbServer:
         summaries: the last summary by run id.
         runs: what ``UpsertBucket`` said of a run, by id.
         files: names of uploaded files.
+        operations: names of queries.
     """
 
     def __init__(self) -> None:
@@ -56,7 +58,8 @@ class WandbServer:
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
-                self.wfile.write(answer)
+                with suppress(ConnectionError):  # who asked did not wait
+                    self.wfile.write(answer)
 
             do_GET = do_POST = do_PUT = _answer  # noqa: N815
 

@@ -19,6 +19,7 @@ from slotreel.runtime.rows import end_last_line
 
 log = logging.getLogger(__name__)
 FILE_ONLY = "file_only"  # extra={FILE_ONLY: True}: said on the terminal in another way
+BAR_WIDTH = 10  # cells: the rest of the line fits into 80
 _OURS = "slotreel"  # name of the handlers set up here
 
 
@@ -56,9 +57,10 @@ def setup_logging(run_dir: Path | None, rank: int) -> None:
     handlers: list[logging.Handler] = []
     if rank == 0:
         if sys.stderr.isatty():
-            handlers.append(
-                RichHandler(console=CONSOLE, show_path=False, omit_repeated_times=False)
+            rich = RichHandler(
+                console=CONSOLE, show_path=False, omit_repeated_times=False, log_time_format="%X"
             )
+            handlers.append(rich)
         else:
             plain = logging.StreamHandler()
             plain.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
@@ -90,7 +92,7 @@ class RunLogger:
 
     def __init__(self, run_dir: Path, sinks: list[Sink], *, enabled: bool, num_steps: int) -> None:
         self.enabled, self.sinks = enabled, sinks if enabled else []
-        self.run_dir = run_dir
+        self.run_dir, self.num_steps = run_dir, num_steps
         self.bar: Progress | None = None
         if not enabled:
             return
@@ -99,7 +101,7 @@ class RunLogger:
         if sys.stderr.isatty():
             self.bar = Progress(
                 TextColumn("train"),
-                BarColumn(),
+                BarColumn(BAR_WIDTH),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}", markup=False),
@@ -124,12 +126,20 @@ class RunLogger:
         for sink in self.sinks:
             sink.log(step, values)
 
-    def progress(self, step: int, note: str) -> None:
-        """Move the bar; without a terminal the note goes to the log."""
+    def progress(self, step: int, note: str, detail: str) -> None:
+        """Move the bar, which ends with the last step; the log gets a line with more detail."""
         if self.bar is not None:
             self.bar.update(self.task, completed=step, note=note)
-        elif self.enabled:
-            log.info("step %d  %s", step, note)
+        if self.enabled:
+            shown = {FILE_ONLY: self.bar is not None}
+            log.info("step %d  %s  %s", step, note, detail, extra=shown)
+        if step >= self.num_steps:
+            self._stop_bar()
+
+    def _stop_bar(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
 
     def media(self, step: int, name: str, path: Path) -> None:
         """Show a picture or video file."""
@@ -160,8 +170,7 @@ class RunLogger:
 
     def close(self) -> None:
         """Stop the bar, flush everything."""
-        if self.bar is not None:
-            self.bar.stop()
+        self._stop_bar()
         if self.enabled:
             self.file.close()
         for sink in self.sinks:

@@ -77,11 +77,11 @@ class Recent:
         values |= run.axes()
         self.last_loss = values["train/loss"]
         run.logger.log(run.state.step, values)
+        loss, speed = values["train/loss"], values["perf/clips_s"]
         run.logger.progress(
             run.state.step,
-            f"loss {values['train/loss']:.4f}{_headline(run)}  {values['perf/clips_s']:.0f} clips/s"
-            f"  {values['perf/step_ms']:.0f} ms/step "
-            f"(waiting for data {values['perf/data_ms']:.0f})",
+            f"loss {loss:.4f}{_headline(run)}  {speed:.0f} clips/s",
+            f"{values['perf/step_ms']:.0f} ms/step (waiting for data {values['perf/data_ms']:.0f})",
         )
         self._reset()
 

@@ -35,6 +35,7 @@ from slotreel.runtime.rows import merged_rows
 from slotreel.runtime.wandb_sink import WandbSink, run_id
 from slotreel.scores import Row
 
+LONGEST_START_S = 60  # wait for a server that may not be there
 Digests = dict[str, str]  # of what was or is to be sent, by name
 
 
@@ -149,7 +150,7 @@ def _send(
             mode="offline" if options.offline else "online",
             group=facts.get("group"),
             tags=tags(list(logger.get("tags") or []), facts),
-            init_timeout_s=options.timeout,
+            init_timeout_s=min(options.timeout, LONGEST_START_S),
             finish_timeout_s=options.timeout,
             run_dir=place,
             config=config | facts,

@@ -286,7 +286,7 @@ def test_the_bar_on_a_terminal_and_lines_in_the_file(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(tmp_path)]
     subprocess.run(command, stdout=follower, stderr=follower, env=environment, check=True)
     shown = os.read(leader, 100_000).decode()
-    assert " 50/100 " in shown
+    assert " 50/100" in shown
     assert "loss 0.25  fg_ari_video 0.610  87 clips/s" in shown
     assert "slow" not in shown
     lines = (tmp_path / "train.log").read_text().splitlines()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from scripts import sync_wandb
 from slotreel.runtime.rows import merged_rows
-from slotreel.runtime.wandb_sink import WandbSink, run_id
+from slotreel.runtime.wandb_sink import run_id
 from tests import running
 from tests.wandb_server import KEY, WandbServer
 
@@ -30,13 +28,27 @@ ONLINE = (
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+def server() -> Iterator[WandbServer]:
     server = WandbServer()
-    monkeypatch.setenv("WANDB_BASE_URL", server.url)
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setattr(WandbSink, "unreachable", False)
     yield server
     server.close()
+
+
+def call(server: WandbServer | None, *command: str) -> subprocess.CompletedProcess[str]:
+    """A program of its own, because wandb keeps its settings for the life of a process."""
+    environment = running.environment()
+    if server is not None:
+        environment |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+    return subprocess.run(
+        [sys.executable, *command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TOO_LONG_S,
+    )
+
+
+SYNC = str(running.ROOT / "scripts" / "sync_wandb.py")
 
 
 def inspected(directory: Path) -> list[dict[str, Any]]:
@@ -98,9 +110,10 @@ def test_the_offline_file_holds_what_metrics_jsonl_holds(tmp_path: Path) -> None
 
 def test_a_run_online(server: WandbServer, tmp_path: Path) -> None:
     directory = tmp_path / "run"
-    train(
-        directory, *ONLINE, "logger.artifact=true", "logger.group=sweep", "trainer.media_frames=2"
-    )
+    directory.mkdir()
+    options = (*ONLINE, "logger.artifact=true", "logger.group=sweep", "trainer.media_frames=2")
+    done = call(server, str(running.script(directory)), str(directory), *options)
+    assert done.returncode == 0, done.stderr
     name = run_id(directory)
     told = server.runs[name]
     assert (told["groupName"], told["jobType"]) == ("sweep", "train")
@@ -147,10 +160,7 @@ print(one.delivered, sink("two").run.settings.mode)
 
 def lose(directory: Path, before: str, after: str) -> tuple[str, str]:
     """A run whose server freezes or closes; what it printed and what it warned of."""
-    command = [sys.executable, "-c", LOST, str(directory), before, after]
-    done = subprocess.run(
-        command, env=running.environment(), capture_output=True, text=True, timeout=TOO_LONG_S
-    )
+    done = call(None, "-c", LOST, str(directory), before, after)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip(), done.stderr
 
@@ -172,37 +182,39 @@ def test_a_server_that_goes_away_in_the_middle(tmp_path: Path, how: str) -> None
 
 
 def test_a_resumed_run_becomes_one_online_run(
-    server: WandbServer, interrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: WandbServer, interrupted: Path, tmp_path: Path
 ) -> None:
     assert len(list((interrupted / "wandb").glob("offline-run-*"))) == 2
     run = tmp_path / "run"
     shutil.copytree(interrupted, run, symlinks=True)
-    assert sync_wandb.main([str(run)]) == 0
     name, truth = run_id(interrupted), merged_rows(run / "metrics.jsonl")
+    first = call(server, SYNC, str(run))
+    assert first.returncode == 0, first.stderr
     sent = [row for row in server.rows[name] if "train/loss" in row]
     assert [row["step"] for row in sent] == [5, 10, 15, 20]
     assert [row["train/loss"] for row in sent] == [truth[s]["train/loss"] for s in (5, 10, 15, 20)]
     assert any("clip_00" in file for file in server.files)
     assert server.summaries[name]["last/step"] == 20
+
     number = len(server.rows[name])
-    assert sync_wandb.main([str(run)]) == 0
-    assert "nothing new" in capsys.readouterr().out
+    assert "nothing new" in call(server, SYNC, str(run)).stdout
     assert len(server.rows[name]) == number
+
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 25, "train/loss": 0.5}\n{"step": 30, "train/lo')
     server.freeze()
-    assert sync_wandb.main([str(run), "--timeout", "2"]) == 1
-    assert "did not take all" in capsys.readouterr().err
+    failed = call(server, SYNC, str(run), "--timeout", "2")
+    assert failed.returncode == 1
+    assert "did not take all" in failed.stderr
     server.thaw.set()
-    WandbSink.unreachable = False
-    assert sync_wandb.main([str(run)]) == 0
+    assert call(server, SYNC, str(run)).returncode == 0
     assert [row["step"] for row in server.rows[name][number:] if "train/loss" in row] == [25]
 
 
 def test_merged_offline(interrupted: Path, tmp_path: Path) -> None:
-    assert sync_wandb.main([str(interrupted), "--offline", str(tmp_path)]) == 0
+    done = call(None, SYNC, str(interrupted), "--offline", str(tmp_path))
+    assert done.returncode == 0, done.stderr
     logged = history(inspected(tmp_path / "run"))
     for step, row in merged_rows(interrupted / "metrics.jsonl").items():
         assert logged[step]["clips_seen"] == row["clips_seen"]
     assert not (interrupted / "wandb" / "synced.json").exists()
-    assert os.environ.get("WANDB_MODE") == "offline"

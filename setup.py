@@ -26,7 +26,7 @@ setup(
         "hydra-core>=1.3.2,<1.4",  # 1.4 breaks instantiate and removes plugins
         "hydra-submitit-launcher>=1.2.0",
         "submitit>=1.5.2",
-        "wandb>=0.19.10",
+        "wandb>=0.31",  # finish_timeout_raises; older ones were not tried
         "scikit-learn>=1.3",
         "scipy>=1.10",
         "numpy>=1.26",
@@ -46,9 +46,11 @@ setup(
             "ruff>=0.6",
             "mypy>=1.11",
             "pre-commit>=3",
+            "wandb-workspaces>=0.4.13",
             "opencv-python-headless>=4.8",  # what scripts/benchmark_metrics.py compares with
             "playwright>=1.45",  # drives Debian's chromium through a report; downloads none
         ],
         "tb": ["tensorboard>=2.16"],
+        "dashboard": ["wandb-workspaces>=0.4.13"],  # scripts/make_dashboard.py
     },
 )

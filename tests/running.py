@@ -81,8 +81,9 @@ def script(directory: Path) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """Environment of such a process."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    """Environment of such a process: this checkout, whatever is installed."""
+    paths = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
+    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
 
 
 def metrics(directory: Path) -> dict[int, dict[str, Any]]:

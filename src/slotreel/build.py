@@ -26,6 +26,7 @@ from slotreel.data.loader import training_loader
 from slotreel.errors import ConfigError, nearest
 from slotreel.health import watch_slots
 from slotreel.interfaces import Objective
+from slotreel.mask_clips import draw_clips
 from slotreel.protocols.protocol import Protocol
 from slotreel.runtime.distributed import World
 from slotreel.runtime.logging import RunLogger, Sink
@@ -200,6 +201,14 @@ def build_run(
             image_size=image_size_of(cfg),
             device=device,
             num_videos=cfg.trainer.get("health_videos") or 0,
+        ),
+        draw=functools.partial(
+            draw_clips,
+            directory=directory,
+            image_size=image_size_of(cfg),
+            device=device,
+            num_clips=cfg.trainer.get("media_clips") or 0,
+            num_frames=cfg.trainer.get("media_frames") or 24,
         ),
         logger=RunLogger(directory, sinks(), enabled=world.is_main, num_steps=settings.num_steps),
         config=OmegaConf.to_yaml(cfg, resolve=True),

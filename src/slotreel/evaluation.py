@@ -17,7 +17,7 @@ from slotreel.features_only import FeaturesOnly
 from slotreel.health import watch_slots
 from slotreel.interfaces import Backbone
 from slotreel.loading import Subject, load_subject
-from slotreel.loggers import chosen_logger, open_sinks
+from slotreel.loggers import chosen_logger, open_sinks, stored_facts
 from slotreel.noise import seed_of
 from slotreel.protocols.segment import SegmentedFrame
 from slotreel.protocols.symptoms import symptoms
@@ -53,7 +53,7 @@ def eval(cfg: DictConfig) -> None:
         say(f"{text}\n")
     for validation, comparison in zip(validations, comparisons, strict=True):
         _write_official(output, comparison, validation.protocol.data.get("split", "val"))
-    for sink in open_sinks(cfg, output, "eval"):
+    for sink in open_sinks(cfg, output, "eval", stored_facts(subject.directory)):
         log_scores(sink, comparisons, subject.step or 0)
         sink.close()
     say(f"written to {output}")

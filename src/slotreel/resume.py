@@ -26,6 +26,8 @@ CHANGEABLE = (
     "trainer.log_every",
     "trainer.keep",
     "trainer.health_videos",
+    "trainer.media_clips",
+    "trainer.media_frames",
 )
 
 
@@ -176,5 +178,6 @@ def _restore(run: Run, start: Start) -> None:
     run.optimizer.torch.load_state_dict(content["optimizer"])
     run.state.step = content["step"]
     run.state.evaluated_step = content["evaluated_step"]
+    run.state.hours = content.get("hours", 0.0)
     run.state.best = None if content["best"] is None else Best(*content["best"])
     log.info("resumed %s at step %d", run.directory, run.state.step)

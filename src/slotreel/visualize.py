@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from slotreel.colours import colour_masks, match_colours, overlay
+from slotreel.colours import COLOURS, colour_masks, match_colours, overlay
 from slotreel.data.geometry import nearest_resize
 from slotreel.data.video_write import VideoWriter
 
@@ -20,6 +20,8 @@ __all__ = ["colour_masks", "mask_picture", "mask_video", "match_colours", "overl
 SMALL_PX, LARGE_PX = 96, 256  # a cell's shorter side is at least this, its longer at most that
 GAP_PX, CAPTION_PX = 3, 13
 DIM = 0.75  # brightness of the grey frame under label maps
+DARK = 0.15  # brightness of a slot's cell outside the slot
+EDGE_PX = 2  # border of a slot's cell
 
 
 class _Strip:
@@ -66,6 +68,36 @@ class _Strip:
             return np.asarray(frame)
         grey = np.asarray(frame.convert("L").convert("RGB"))  # so that only slots have a hue
         return overlay((grey * DIM).astype(np.uint8), labels[t], self.alpha)
+
+
+class _SlotCells:
+    """A small cell per slot that owns a pixel: the frame, dark outside the slot, in its colour."""
+
+    def __init__(self, strip: _Strip, row: str, width: int) -> None:
+        labels = strip.rows[row]
+        assert labels is not None
+        self.strip, self.labels = strip, labels
+        self.slots = np.unique(labels)
+        self.size = (max(1, strip.size[0] // 2), max(1, strip.size[1] // 2))
+        self.step = tuple(side + 2 * (EDGE_PX + GAP_PX) for side in self.size)
+        self.columns = max(1, width // self.step[1])
+        rows = -(-len(self.slots) // self.columns)
+        self.shape = (rows * self.step[0], max(width, self.columns * self.step[1]), 3)
+
+    def __call__(self, t: int) -> np.ndarray:
+        """The cells of one frame, uint8 (height, width, 3)."""
+        page = np.full(self.shape, 255, np.uint8)
+        frame = self.strip.cell("video", t)
+        for number, slot in enumerate(self.slots):
+            light = np.where(self.labels[t] == slot, 1.0, DARK)[..., None]
+            cell = Image.fromarray((frame * light).astype(np.uint8))
+            cell = cell.resize(self.size[::-1], Image.Resampling.BOX)
+            top, left = np.array(divmod(number, self.columns)) * self.step + GAP_PX
+            bottom, right = (np.array([top, left]) + self.size + 2 * EDGE_PX).tolist()
+            page[top:bottom, left:right] = COLOURS[slot]
+            inner = slice(top + EDGE_PX, bottom - EDGE_PX), slice(left + EDGE_PX, right - EDGE_PX)
+            page[inner] = np.asarray(cell)
+        return page
 
 
 def _cell(height: int, width: int) -> tuple[int, int]:
@@ -137,6 +169,7 @@ def mask_video(
     *,
     fps: float = 8.0,
     alpha: float = 0.7,
+    slots_of: str | None = None,
 ) -> None:
     """The rows of ``mask_picture`` side by side, as a moving .mp4 or .gif.
 
@@ -147,14 +180,22 @@ def mask_video(
         predictions: caption -> uint8 (T, H0, W0).
         fps: frames per second.
         alpha: weight of the colours.
+        slots_of: caption of the prediction whose slots get a cell each below; None for no cells.
 
     Raises:
         ValueError: if there is no frame, a label map does not fit, or the suffix is another.
     """
     strip = _Strip(video, truth, predictions, alpha)
+    cells: _SlotCells | None = None
     with VideoWriter(path, fps) as writer:
         for t in range(len(video)):
-            writer.write(_side_by_side([strip.cell(name, t) for name in strip.rows], strip.rows))
+            page = _side_by_side([strip.cell(name, t) for name in strip.rows], strip.rows)
+            if slots_of is not None:
+                cells = cells or _SlotCells(strip, slots_of, page.shape[1])
+                below = cells(t)
+                wider = ((0, 0), (0, below.shape[1] - page.shape[1]), (0, 0))
+                page = np.concatenate([np.pad(page, wider, constant_values=255), below])
+            writer.write(page)
 
 
 def _side_by_side(cells: Sequence[np.ndarray], names: Mapping[str, object]) -> np.ndarray:

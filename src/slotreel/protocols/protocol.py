@@ -199,7 +199,8 @@ class Protocol:
         *,
         image_size: int | Sequence[int],
         device: torch.device | str,
-    ) -> LabelledClip:
+        max_frames: int | None = None,
+    ) -> LabelledClip | None:
         """One video as this protocol sees it, all frames in memory: for pictures of short clips.
 
         Args:
@@ -208,18 +209,25 @@ class Protocol:
             index: which video.
             image_size: the model's training size, used where the protocol leaves the size open.
             device: where the model is.
+            max_frames: no more than so many of its first frames.
+
+        Returns:
+            The clip, or None where the model says points.
         """
         objective = self.scored(objective)
-        numbers = self._plan(source.info(index))
+        numbers = self._plan(source.info(index))[:max_frames]
+        remainder = self.remainder if max_frames is None else "keep"
         with evaluating(objective), self.conditions.imposed(objective):
             maps = [
                 frame.labels
-                for window in plan_windows(numbers, self.window, self.remainder)
+                for window in plan_windows(numbers, self.window, remainder)
                 for frame in self._segment(
                     objective, source, index, window, as_size(image_size), device
                 )
                 if frame.labels is not None
             ]
+        if not maps:
+            return None
         raw = self.framing.cut(source.read(index, numbers[: len(maps)]))
         return LabelledClip(raw.video, raw.labels, np.stack(maps))
 

@@ -118,10 +118,13 @@ def segment_clips(
     _, source, protocol, *_ = fitting[0]
     size, objective = image_size_of(loaded.config), loaded.objective.to(device)
     places = {source.info(index).id: index for index in range(len(source))}
-    return {
-        clip: protocol.clip(objective, source, places[clip], image_size=size, device=device)
-        for clip in clips
-    }
+    segmented: dict[str, LabelledClip] = {}
+    for clip in clips:
+        found = protocol.clip(objective, source, places[clip], image_size=size, device=device)
+        if found is None:
+            raise ConfigError(f"{column.title()} scores points, and a figure shows masks: --set")
+        segmented[clip] = found
+    return segmented
 
 
 def compose(

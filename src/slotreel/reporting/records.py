@@ -13,6 +13,7 @@ import yaml
 
 from slotreel.fingerprint import digest
 from slotreel.protocols.score_table import ScoreTable
+from slotreel.runtime.rows import read_rows
 from slotreel.scores import RUNS, Row, check_same
 
 _ERROR = re.compile(r"\S+ \S+ (ERROR|CRITICAL) \S+: ")  # a line of train.log
@@ -114,26 +115,20 @@ def _read_config(record: Record) -> None:
 
 def _read_history(record: Record) -> None:
     """Logged numbers; of a step that was logged twice the later values win."""
-    path, damaged = record.directory / "metrics.jsonl", []
+    path = record.directory / "metrics.jsonl"
     if not path.is_file():
         record.problems.append("no metrics.jsonl: nothing was logged")
         return
-    rows: dict[int, dict[str, float]] = {}
-    text = path.read_text(encoding="utf-8", errors="replace")
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            step = row.pop("step")
-            values = {key: float(value) for key, value in row.items() if value is not None}
-            rows.setdefault(int(step), {}).update(values)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            damaged.append(number)
+    rows, damaged = read_rows(path)
     if damaged:
         record.problems.append(
             f"metrics.jsonl: {len(damaged)} of its lines cannot be read, the first is line "
             f"{damaged[0]}"
         )
-    record.history = dict(sorted(rows.items()))
+    record.history = {
+        step: {key: float(value) for key, value in row.items() if value is not None}
+        for step, row in rows.items()
+    }
 
 
 def _read_scores(record: Record) -> None:

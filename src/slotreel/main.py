@@ -19,7 +19,6 @@ from slotreel.build import build_run
 from slotreel.command import command, say
 from slotreel.errors import ConfigError
 from slotreel.files import held, write_text
-from slotreel.importing.hub import locate
 from slotreel.loggers import chosen_logger, open_sinks
 from slotreel.protocols.symptoms import flat_health
 from slotreel.report import (
@@ -29,7 +28,7 @@ from slotreel.report import (
     write_pictures,
     write_report,
 )
-from slotreel.resume import cloned, reconcile, start_from, starting_point, stored_config
+from slotreel.resume import settle, start_from, starting_point
 from slotreel.runtime.distributed import (
     World,
     choose_device,
@@ -81,7 +80,7 @@ def _train(
     started: float,
 ) -> int:
     """A run from its configuration to its report; returns the exit code."""
-    cfg, resuming = _settle(cfg, directory, list(hydra.overrides.task))
+    cfg, resuming = settle(cfg, directory, list(hydra.overrides.task))
 
     def sinks() -> list[Sink]:
         return open_sinks(cfg, directory) if world.is_main else []
@@ -125,21 +124,6 @@ def _profiled(directory: Path) -> Iterator[None]:
 def _wants_cuda(cfg: DictConfig) -> bool:
     device = cfg.trainer.device
     return device == "cuda" or (device == "auto" and torch.cuda.is_available())
-
-
-def _settle(cfg: DictConfig, directory: Path, overrides: list[str]) -> tuple[DictConfig, bool]:
-    """The configuration that counts: the stored one if this directory holds a run already."""
-    stored = stored_config(directory)
-    if stored is None:
-        if cfg.resume:
-            raise ConfigError(
-                f"resume={cfg.resume}: no run with a checkpoint there; start one without resume="
-            )
-        if cfg.clone:
-            cfg = cloned(cfg, locate(cfg.clone), overrides)
-        return cfg, False
-    typed = overrides if cfg.resume else None
-    return reconcile(cfg, stored, typed), True
 
 
 def _introduce(run: Run, cfg: DictConfig) -> None:

@@ -138,9 +138,7 @@ class Parts(NamedTuple):
     optimizer: Optimizer
 
 
-def build_parts(
-    cfg: DictConfig, world: World, device: torch.device, weights: bool = True
-) -> Parts:
+def build_parts(cfg: DictConfig, world: World, device: torch.device, weights: bool = True) -> Parts:
     """The parts of a run, which writes nothing; ``weights`` as in ``build_objective``.
 
     Raises:

@@ -51,7 +51,9 @@ class Sweep(BasicSweeper):
         from slotreel.sweeps.run import sweep
 
         config, launcher, context = self.config, self.launcher, self.hydra_context
-        assert config is not None and launcher is not None and context is not None
+        assert config is not None
+        assert launcher is not None
+        assert context is not None
         (rows,) = self.split_arguments(self._overrides(arguments), None)
 
         def compose(overrides: Sequence[str]) -> DictConfig:

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+from slotreel.files import take_lock
+
 _POLL_S = 0.2
 
 
@@ -69,6 +71,9 @@ class Pool:
         slot = next(i for i in range(self.size) if i not in self._live)
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with open(job.log, "ab") as log:
+            if not take_lock(log):  # the process inherits it and keeps it until it ends
+                self.tell(f"left alone {job.name}: another sweep runs it")
+                return
             process = subprocess.Popen(
                 job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 env={**os.environ, **self.slots[slot]}, start_new_session=True,

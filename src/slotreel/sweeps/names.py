@@ -16,7 +16,7 @@ _OVERRIDE = re.compile(r"^[+~]*(?P<key>[^=]*)(=(?P<value>.*))?$", re.S)
 
 
 def point_name(overrides: Iterable[str], seed: int) -> str:
-    """The folder of a point: what was typed but the seed, groups and root keys first, then the seed.
+    """The folder of a point: what was typed, groups and root keys first, the seed at the end.
 
     ``["seed=1", "optim.lr=1", "grouper=smtc"]`` -> ``grouper=smtc,optim.lr=1_seed1``. Two names
     are equal only if the points are: what a file system may refuse is replaced, what is too long is
@@ -32,9 +32,9 @@ def point_name(overrides: Iterable[str], seed: int) -> str:
 
 
 def sweep_name(overrides: Sequence[str], swept: Sequence[str], chosen: str | None) -> str:
-    """The folder of a sweep: ``sweep_name=``, else the file of ``sweep=``, else made of what varies.
+    """The folder of a sweep: ``sweep_name=``, the file of ``sweep=``, or made of what varies.
 
-    That name is the swept keys and a hash of all that was typed but seeds: the same command with
+    The last is the swept keys and a hash of all that was typed but seeds: the same command with
     more seeds, another launcher or another device belongs to the same sweep.
 
     Args:
@@ -57,7 +57,7 @@ def sweep_name(overrides: Sequence[str], swept: Sequence[str], chosen: str | Non
     if chosen:
         return chosen
     told = sorted(o for o in overrides if key_of(o) != "seed" and not neutral(o))
-    keys = "_x_".join(sorted({key.rpartition(".")[2] for key in swept})) or "one"
+    keys = "_x_".join(sorted({key.rpartition(".")[2] for key in swept} - {"seed"})) or "seeds"
     return f"{_safe(keys)}_{_hash(' '.join(told))}"
 
 

@@ -40,13 +40,12 @@ def sweep(
     """
     folder = Path(config.hydra.sweep.dir)
     points, refused = compose_points(rows, compose, folder)
-    total = len(points) + len(refused)
     copied = snapshot.MARK in os.environ  # the same command already judged and told
     if not copied:
         _tell(folder, points)
         refused |= {} if refused else judge(points, folder, _ranks(config))
     if refused:
-        raise refusal(refused, total)
+        raise refusal(refused, len(rows))
     start = [point for point in points if point.state.state not in _GOES]
     add_points(folder, {point.name: point.overrides for point in points})
     if not start:
@@ -124,7 +123,7 @@ def report(folder: Path, failed: Sequence[str], total: int) -> None:
     Raises:
         UserError: something failed; lists error and log file of each.
     """
-    look = f"python scripts/sweep.py {folder.name}"
+    look = f"python scripts/sweep.py {folder}"
     if not failed:
         say(f"{total} runs finished; {look} lists their scores")
         return
@@ -153,5 +152,5 @@ def submitted(folder: Path, jobs: Mapping[str, str], wait: bool) -> None:
     add_jobs(folder, jobs)
     for name, job in jobs.items():
         say(f"job {job}  {name}")
-    look = f"python scripts/sweep.py {folder.name}"
+    look = f"python scripts/sweep.py {folder}"
     say(f"waiting for {len(jobs)} jobs; {look} lists them" if wait else f"{look} lists their state")

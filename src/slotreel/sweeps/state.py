@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 
 from slotreel.errors import DataError
-from slotreel.files import held, write_json
+from slotreel.files import is_held, write_json
 from slotreel.training.loop import AUTO_MONITOR
 
 MANIFEST = "sweep.json"
@@ -73,7 +73,7 @@ def add_jobs(sweep: Path, jobs: Mapping[str, str]) -> None:
 
 
 def queue() -> dict[str, str]:
-    """SLURM's state of this user's jobs by id, e.g. ``{"12_3": "PENDING"}``; empty without SLURM."""
+    """State of this user's jobs by id, e.g. ``{"12_3": "PENDING"}``; empty without SLURM."""
     command = ["squeue", "--me", "--array", "--noheader", "--format=%i %T"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -100,7 +100,7 @@ def state(run: Path, job: str | None = None, jobs: Mapping[str, str] | None = No
         return State(run.name, "finished", scores["step"], _headline(scores), hours)
     if waiting is not None:
         word = "queued" if waiting in ("PENDING", "REQUEUED") else "running"
-    elif _is_running(run):
+    elif is_held(run / ".lock") or is_held(run / CONSOLE):  # trains, or is about to
         word = "running"
     elif (run / "train.log").exists() or (run / CONSOLE).exists():
         word, error = "failed", _last_error(run)
@@ -149,13 +149,6 @@ def _headline(scores: Mapping[str, Any]) -> str:
                 if metric in means:
                     return f"{metric} {100 * means[metric]:.1f}"
     return ""
-
-
-def _is_running(run: Path) -> bool:
-    if not (run / ".lock").exists():
-        return False
-    with held(run / ".lock") as free:
-        return not free
 
 
 def _step(run: Path) -> int | None:

@@ -145,7 +145,8 @@ def test_states_of_points(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "sweeps" / "s"
-    add_points(folder, dict.fromkeys(["done", "short", "bad", "held", "waits", "runs", "new"], []))
+    names = ("done", "short", "bad", "held", "waits", "runs", "new")
+    add_points(folder, {name: [] for name in names})
     add_points(folder, {"done": ["again=1"]})  # typed again
     queue = tmp_path / "squeue"
     queue.write_text("#!/bin/sh\necho '7_0 PENDING'\necho '7_1 RUNNING'\n")
@@ -199,9 +200,8 @@ def test_processes_know_their_place_and_log(tmp_path: Path) -> None:
     local.Pool(2, slots, print).run([shell(tmp_path, name, say) for name in ("a", "b")])
     said = {(tmp_path / name / "console.log").read_text() for name in ("a", "b")}
     assert said == {"on 4\n", "on 7\n"}
-    assert [local.at_a_time(*x) for x in [(3, 0, 2), (None, 2, 64), (None, 0, 8), (None, 0, 1)]] == [
-        3, 2, 4, 1,
-    ]  # fmt: skip
+    machines = [(3, 0, 2), (None, 2, 64), (None, 0, 8), (None, 0, 1)]
+    assert [local.at_a_time(*machine) for machine in machines] == [3, 2, 4, 1]
 
 
 def test_a_point_that_another_sweep_runs_is_left_alone(tmp_path: Path) -> None:

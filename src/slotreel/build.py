@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from slotreel.assemble import build_objective, image_size_of, make
-from slotreel.data.augment import augment_batch
+from slotreel.data.augment import Augmentation, augment_batch
 from slotreel.data.clips import TrainingClips
 from slotreel.data.loader import training_loader
 from slotreel.errors import ConfigError, nearest
@@ -133,7 +133,7 @@ class Parts(NamedTuple):
     settings: TrainerSettings
     objective: Objective
     clips: TrainingClips
-    augmentations: list[Callable[..., Any]]
+    augmentations: list[Augmentation]
     validations: list[Validation]
     optimizer: Optimizer
 

@@ -144,10 +144,10 @@ def _finished(run: Path) -> dict[str, Any] | None:
 def _headline(scores: Mapping[str, Any]) -> str:
     for protocols in scores["sets"].values():
         for protocol in protocols.values():
-            means = next((r["means"] for r in protocol["rows"] if r["kind"] == "last"), {})
+            means = [row["means"] for row in protocol["rows"] if row["kind"] == "last"]
             for metric in AUTO_MONITOR:
-                if metric in means:
-                    return f"{metric} {100 * means[metric]:.1f}"
+                if means and metric in means[0]:
+                    return f"{metric} {100 * means[0][metric]:.1f}"
     return ""
 
 

@@ -20,11 +20,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from scripts import fetch, sweep
 from slotreel.errors import CheckpointError, ConfigError
+from slotreel.files import write_json
 from slotreel.layers import timm_networks
+from slotreel.resume import reconcile, settle
 from slotreel.sweeps import local, snapshot
 from slotreel.sweeps.names import LONGEST, point_name, sweep_name
 from slotreel.sweeps.plan import compose_points, judge
@@ -307,3 +309,46 @@ def test_a_launcher_that_is_typed_wins() -> None:
         assert whole(words).hydra.launcher._target_.endswith(f"{kind}Launcher")
     slurm = whole(["cluster=example", "hydra/launcher=slurm", "hydra.launcher.wait=true"])
     assert slurm.hydra.launcher.wait is True
+
+
+def test_a_point_begun_with_another_configuration_is_refused_with_its_keys(tmp_path: Path) -> None:
+    row = [*SMALL, "seed=1"]
+    (point,), _ = compose_points([row], whole, tmp_path)
+    run = tmp_path / point.name
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "step_000000020.pt").touch()
+    stored = point.cfg.copy()
+    stored.num_slots, stored.trainer.device, stored.paths.runs = 11, "mps", "/elsewhere"
+    OmegaConf.save(stored, run / "config.yaml")
+    write_json(run / "scores.json", {"step": stored.trainer.num_steps, "sets": {}})
+    (point,), _ = compose_points([row], whole, tmp_path)
+    assert point.state.state == "finished"
+    message = judge([point], tmp_path, 1)[point.name]
+    assert "num_slots: 11 -> 6" in message
+    assert "mps" not in message
+    assert "/elsewhere" not in message
+    stored.num_slots = 6
+    OmegaConf.save(stored, run / "config.yaml")
+    assert judge([point], tmp_path, 1) == {}
+
+
+def test_a_requeued_clone_is_compared_with_its_own_configuration(tmp_path: Path) -> None:
+    other, run = tmp_path / "other", tmp_path / "run"
+    cfg = running.composed("train", "num_slots=9", "trainer.num_steps=7", directory=run)
+    other.mkdir()
+    OmegaConf.save(cfg, other / "config.yaml", resolve=True)
+    typed = [f"clone={other}", "seed=3"]
+    first, resuming = settle(running.composed("train", *typed, directory=run), run, typed)
+    assert (first.num_slots, first.seed, resuming) == (9, 3, False)
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "step_000000002.pt").touch()
+    OmegaConf.save(first, run / "config.yaml", resolve=True)
+    again, resuming = settle(running.composed("train", *typed, directory=run), run, typed)
+    assert (again.num_slots, again.seed, again.trainer.num_steps, resuming) == (9, 3, 7, True)
+
+
+def test_a_long_list_of_changed_keys_is_counted() -> None:
+    old = OmegaConf.create({f"k{i:02d}": 0 for i in range(15)})
+    new = OmegaConf.create({f"k{i:02d}": 1 for i in range(15)})
+    with pytest.raises(ConfigError, match=r"k11: 0 -> 1\n  and 3 more"):
+        reconcile(new, old, None)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from slotreel.files import is_held
 from slotreel.sweeps.state import states
 from slotreel.training import checkpoint
 from tests import running
@@ -27,15 +28,12 @@ def start(runs: Path, *more: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def training(folder: Path, process: subprocess.Popen[str], number: int) -> list[Path]:
-    """Points that have saved and are not finished, once there are so many."""
+def training(folder: Path, process: subprocess.Popen[str]) -> Path:
+    """A point that is being trained and has saved, once there is one."""
     while process.poll() is None:
-        found = [
-            run for run in folder.glob("*_seed*")
-            if checkpoint.steps_saved(run) and not (run / "scores.json").exists()
-        ]  # fmt: skip
-        if len(found) >= number:
-            return found
+        for run in folder.glob("*_seed*"):
+            if is_held(run / ".lock") and checkpoint.steps_saved(run):
+                return run
         time.sleep(0.05)
     raise AssertionError(process.communicate())
 
@@ -59,7 +57,7 @@ def test_killed_interrupted_and_typed_again(tmp_path: Path) -> None:
 
     # one is killed: the others are finished, the sweep says what failed
     first = start(tmp_path, "hydra.launcher.snapshot=true")
-    killed = training(folder, first, 1)[0]
+    killed = training(folder, first)
     pid = pid_of(killed)
     program = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1].decode()
     assert Path(program).parent.parent == folder / "code"
@@ -74,7 +72,7 @@ def test_killed_interrupted_and_typed_again(tmp_path: Path) -> None:
 
     # typed again: that one goes on, a third seed is interrupted and says so
     second = start(tmp_path, "seed=0,1,2")
-    training(folder, second, 1)
+    training(folder, second)
     second.send_signal(signal.SIGINT)
     out, err = second.communicate(timeout=200)
     assert second.returncode == 130, err

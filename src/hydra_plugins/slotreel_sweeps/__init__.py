@@ -1,23 +1,23 @@
 """What Hydra finds by itself: the sweeper and the launchers of slotreel; the work is elsewhere.
 
-Nothing heavy is imported here, because Hydra imports this for every command. Annotations are not
-postponed: Hydra runs this file before it is a module, where dataclasses cannot look them up.
+Nothing heavy is imported here, because Hydra imports this for every command.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from hydra_plugins.hydra_submitit_launcher import submitit_launcher
-from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, SlurmQueueConf
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from omegaconf import DictConfig, open_dict
 
 
@@ -94,18 +94,6 @@ class LocalLauncher(Launcher):
         assert self.config is not None
         launch_here(self.config, job_overrides, self.n_jobs)
         return []
-
-
-@dataclass
-class SlurmConf(SlurmQueueConf):
-    """hydra-submitit-launcher's, with what ``SlurmLauncher`` adds."""
-
-    _target_: str = "hydra_plugins.slotreel_sweeps.SlurmLauncher"
-    wait: bool = True
-    snapshot: bool = True
-
-
-ConfigStore.instance().store(group="hydra/launcher", name="slotreel_slurm", node=SlurmConf)
 
 
 class SlurmLauncher(submitit_launcher.SlurmLauncher):

@@ -127,7 +127,8 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
             folder, dict(zip(names, (job.job_id for job in jobs), strict=True)), wait=self.wait
         )
         if self.wait:
-            failed = [name for name, job in zip(names, jobs, strict=True) if job.exception()]
+            ended = zip(names, jobs, strict=True)
+            failed = {name: Path(job.paths.stdout) for name, job in ended if job.exception()}
             report(folder, failed, len(jobs))
         return []
 

@@ -15,7 +15,7 @@ from slotreel.command import say
 from slotreel.errors import ConfigError, UserError
 from slotreel.sweeps import local, snapshot
 from slotreel.sweeps.plan import Compose, Point, compose_points, judge, refusal
-from slotreel.sweeps.state import CONSOLE, State, add_jobs, add_points, log_of, state
+from slotreel.sweeps.state import CONSOLE, State, add_jobs, add_points, state
 
 _GOES = {"finished": "skipped", "running": "left alone", "queued": "left alone"}
 _SUBDIR = "hydra.sweep.subdir="
@@ -113,12 +113,12 @@ def launch_here(config: DictConfig, rows: Sequence[Sequence[str]], n_jobs: int |
     if pool.stopped is not None:
         say("stopped; type the same again to go on")
         sys.exit(128 + pool.stopped)
-    failed = [name for name, code in codes.items() if code != 0]
+    failed = {name: folder / name / CONSOLE for name, code in codes.items() if code != 0}
     report(folder, failed, len(jobs))
 
 
-def report(folder: Path, failed: Sequence[str], total: int) -> None:
-    """Say how it ended.
+def report(folder: Path, failed: Mapping[str, Path], total: int) -> None:
+    """Say how it ended; ``failed`` gives what each failed process printed.
 
     Raises:
         UserError: something failed; lists error and log file of each.
@@ -128,9 +128,9 @@ def report(folder: Path, failed: Sequence[str], total: int) -> None:
         say(f"{total} runs finished; {look} lists their scores")
         return
     lines = []
-    for name in failed:
+    for name, log in failed.items():
         now = state(folder / name)
-        lines.append(f"  {name}: {now.error or f'exit code not 0 ({log_of(folder / name)})'}")
+        lines.append(f"  {name}: {now.error or f'exit code not 0 ({log})'}")
     raise UserError(
         f"{len(failed)} of {total} runs failed:\n" + "\n".join(lines) + "\n"
         f"Type the same again to go on with them; {look} lists all"

@@ -126,11 +126,6 @@ def table(rows: Iterable[State]) -> str:
 _WORDS = ("finished", "running", "queued", "failed", "missing")
 
 
-def log_of(run: Path) -> Path:
-    """Where to read what went wrong."""
-    return run / "train.log" if (run / "train.log").exists() else run / CONSOLE
-
-
 def _finished(run: Path) -> dict[str, Any] | None:
     """The final scores, if training reached its last step."""
     try:
@@ -190,4 +185,5 @@ def _last_error(run: Path) -> str:
             said = nothing
         elif level == "ERROR":
             said = message
-    return f"{said[:200]} ({log_of(run)})"
+    log = run / "train.log"
+    return f"{said[:200]} ({log if log.exists() else run / CONSOLE})"

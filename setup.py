@@ -8,7 +8,7 @@ setup(
     description="Experiments on self-supervised object-centric learning in video",
     license="MIT",
     package_dir={"": "src"},
-    packages=find_packages("src"),
+    packages=[*find_packages("src"), "hydra_plugins.slotreel_sweeps"],  # a name space of Hydra's
     package_data={
         "slotreel": [
             "py.typed",

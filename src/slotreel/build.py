@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from hydra.utils import get_class
@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from slotreel.assemble import build_objective, image_size_of, make
-from slotreel.data.augment import augment_batch
+from slotreel.data.augment import Augmentation, augment_batch
 from slotreel.data.clips import TrainingClips
 from slotreel.data.loader import training_loader
 from slotreel.errors import ConfigError, nearest
@@ -130,25 +130,24 @@ def build_settings(cfg: DictConfig, world: World) -> TrainerSettings:
     return TrainerSettings(**{field.name: trainer[field.name] for field in fields(TrainerSettings)})
 
 
-def build_run(
-    cfg: DictConfig,
-    world: World,
-    device: torch.device,
-    directory: Path,
-    sinks: Callable[[], list[Sink]],
-    weights: bool = True,
-) -> Run:
-    """Everything the loop works on; ``sinks`` is called last, when all parts fit.
+class Parts(NamedTuple):
+    """All of a run that can be refused: what is left is to write and to train."""
 
-    ``weights`` as in ``build_objective``.
+    settings: TrainerSettings
+    objective: Objective
+    clips: TrainingClips
+    augmentations: list[Augmentation]
+    validations: list[Validation]
+    optimizer: Optimizer
+
+
+def build_parts(cfg: DictConfig, world: World, device: torch.device, weights: bool = True) -> Parts:
+    """The parts of a run, which writes nothing; ``weights`` as in ``build_objective``.
 
     Raises:
         ConfigError: something does not fit; DataError: data is missing or damaged.
     """
     settings = build_settings(cfg, world)
-    if settings.precision == "tf32":
-        torch.set_float32_matmul_precision("high")
-    torch.autograd.set_detect_anomaly(cfg.trainer.detect_anomaly)
     objective = build_objective(cfg, world, weights=weights)
     if not objective.trainable:
         raise ConfigError(
@@ -173,6 +172,30 @@ def build_run(
         make(cfg.optim.optimizer),
         {name: _group(spec) for name, spec in cfg.optim.groups.items()},
         cfg.optim.clip,
+    )
+    return Parts(settings, objective, clips, augmentations, validations, optimizer)
+
+
+def build_run(
+    cfg: DictConfig,
+    world: World,
+    device: torch.device,
+    directory: Path,
+    sinks: Callable[[], list[Sink]],
+    weights: bool = True,
+) -> Run:
+    """Everything the loop works on; ``sinks`` is called last, when all parts fit.
+
+    ``weights`` as in ``build_objective``.
+
+    Raises:
+        ConfigError: something does not fit; DataError: data is missing or damaged.
+    """
+    if cfg.trainer.precision == "tf32":
+        torch.set_float32_matmul_precision("high")
+    torch.autograd.set_detect_anomaly(cfg.trainer.detect_anomaly)
+    settings, objective, clips, augmentations, validations, optimizer = build_parts(
+        cfg, world, device, weights
     )
     loader = functools.partial(
         training_loader,

@@ -90,12 +90,17 @@ def _takes_path(key: str) -> bool:
 
 def _config_folders(arguments: list[str], conf: Path) -> list[Path]:
     """The application's configuration and the user's own (``--config-dir``)."""
-    folders = [conf]
+    return [conf, *map(Path, config_dirs(arguments))]
+
+
+def config_dirs(arguments: list[str]) -> list[str]:
+    """Values of ``--config-dir``, as typed."""
+    folders = []
     for i, argument in enumerate(arguments):
         if argument in ("--config-dir", "-cd") and i + 1 < len(arguments):
-            folders.append(Path(arguments[i + 1]))
+            folders.append(arguments[i + 1])
         elif argument.startswith("--config-dir="):
-            folders.append(Path(argument.partition("=")[2]))
+            folders.append(argument.partition("=")[2])
     return folders
 
 

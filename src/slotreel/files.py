@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 @contextmanager
@@ -35,15 +35,29 @@ def held(path: str | os.PathLike[str]) -> Iterator[bool]:
     The lock goes with the process, however it ends; the file itself means nothing.
     """
     with open(path, "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            yield error.errno not in (
-                errno.EWOULDBLOCK,
-                errno.EACCES,
-            )  # or: locks do not exist here
-        else:
-            yield True
+        yield take_lock(file)
+
+
+def take_lock(file: IO[Any], shared: bool = False) -> bool:
+    """Lock an open file until it is closed, here and in processes that inherit it.
+
+    Returns:
+        False if another process has it; True also where locks do not exist.
+    """
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
+
+
+def is_held(path: str | os.PathLike[str]) -> bool:
+    """Whether another process holds this file; False if it is not there."""
+    try:
+        with open(path, "rb") as file:
+            return not take_lock(file, shared=True)
+    except OSError:
+        return False
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

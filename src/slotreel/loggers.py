@@ -22,11 +22,9 @@ def chosen_logger(cfg: DictConfig) -> DictConfig | None:
     logger: DictConfig = cfg.get("logger") or OmegaConf.create()
     if "_target_" not in logger:
         return None
-    hydra = HydraConfig.get()
-    sweeping = hydra.mode is not None and hydra.mode.name == "MULTIRUN"
-    if sweeping and logger.get("group", "") is None:
+    if cfg.get("sweep_name") and logger.get("group", "") is None:
         logger = logger.copy()
-        logger.group = Path(hydra.sweep.dir).name
+        logger.group = cfg.sweep_name
     return logger
 
 

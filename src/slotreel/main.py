@@ -22,7 +22,7 @@ from slotreel.files import held, write_text
 from slotreel.finishing import finish
 from slotreel.importing.hub import locate
 from slotreel.loggers import open_sinks, remember_facts, stored_facts
-from slotreel.resume import cloned, reconcile, start_from, starting_point, stored_config
+from slotreel.resume import settle, start_from, starting_point
 from slotreel.runtime.distributed import (
     World,
     choose_device,
@@ -69,7 +69,7 @@ def _train(
     started: float,
 ) -> int:
     """A run from its configuration to its report; returns the exit code."""
-    cfg, resuming = _settle(cfg, directory, list(hydra.overrides.task))
+    cfg, resuming = settle(cfg, directory, list(hydra.overrides.task))
 
     def sinks() -> list[Sink]:
         if not world.is_main:
@@ -117,21 +117,6 @@ def _profiled(directory: Path) -> Iterator[None]:
 def _wants_cuda(cfg: DictConfig) -> bool:
     device = cfg.trainer.device
     return device == "cuda" or (device == "auto" and torch.cuda.is_available())
-
-
-def _settle(cfg: DictConfig, directory: Path, overrides: list[str]) -> tuple[DictConfig, bool]:
-    """The configuration that counts: the stored one if this directory holds a run already."""
-    stored = stored_config(directory)
-    if stored is None:
-        if cfg.resume:
-            raise ConfigError(
-                f"resume={cfg.resume}: no run with a checkpoint there; start one without resume="
-            )
-        if cfg.clone:
-            cfg = cloned(cfg, locate(cfg.clone), overrides)
-        return cfg, False
-    typed = overrides if cfg.resume else None
-    return reconcile(cfg, stored, typed), True
 
 
 def _introduce(run: Run, cfg: DictConfig) -> None:

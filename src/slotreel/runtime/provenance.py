@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
+CODE = "code.json"  # in a copy of the code: what the repository said when it was made
 PACKAGES = ("slotreel", "torch", "torchvision", "timm", "numpy", "hydra-core", "wandb", "av")
 _NOT_PART_OF_A_VARIANT = (  # none of them changes what is learnt, or the seed alone does
-    "seed", "name", "resume", "clone", "init_from", "logger", "paths", "hydra", "trainer.device",
+    "seed", "name", "resume", "clone", "init_from", "logger", "paths", "hydra", "sweep=",
+    "sweep_name", "cluster", "trainer.device",
     "trainer.num_workers", "trainer.num_threads", "trainer.media_clips", "trainer.media_frames",
 )  # fmt: skip
 
@@ -78,11 +81,24 @@ def describe_packages() -> dict[str, str]:
 
 def describe_code() -> dict[str, Any]:
     """``git`` and ``dirty`` tell the code, ``slurm_job`` the job."""
-    return {
-        "git": _git("rev-parse", "--short=12", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "slurm_job": os.environ.get("SLURM_JOB_ID"),
-    }
+    copied = ROOT / CODE
+    if copied.is_file():
+        code = json.loads(copied.read_text(encoding="utf-8"))
+    else:
+        code = {
+            "git": _git("rev-parse", "--short=12", "HEAD"),
+            "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        }
+    return {**code, "slurm_job": os.environ.get("SLURM_JOB_ID")}
+
+
+def uncommitted() -> bytes:
+    """What differs from the commit, as a patch; empty outside a repository."""
+    command = ["git", "-C", str(ROOT), "diff", "--binary", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=60).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return b""
 
 
 def _git(*arguments: str) -> str | None:

@@ -88,7 +88,11 @@ def environment() -> dict[str, str]:
 def metrics(directory: Path) -> dict[int, dict[str, Any]]:
     """metrics.jsonl by step, later lines win."""
     rows: dict[int, dict[str, Any]] = {}
-    for line in (directory / "metrics.jsonl").read_text().splitlines():
-        row = json.loads(line)
+    for row in lines(directory):
         rows.setdefault(row["step"], {}).update(row)
     return rows
+
+
+def lines(directory: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl as written."""
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]

@@ -6,10 +6,11 @@ import errno
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 @contextmanager
@@ -29,21 +30,31 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def held(path: str | os.PathLike[str]) -> Iterator[bool]:
+def held(path: str | os.PathLike[str], patience_s: float = 0) -> Iterator[bool]:
     """Hold a lock file for the length of the block; False if another process holds it.
 
     The lock goes with the process, however it ends; the file itself means nothing.
+
+    Args:
+        path: the lock file.
+        patience_s: how long to wait for the other process to end, seconds.
     """
+    deadline = time.monotonic() + patience_s
     with open(path, "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            yield error.errno not in (
-                errno.EWOULDBLOCK,
-                errno.EACCES,
-            )  # or: locks do not exist here
-        else:
-            yield True
+        free = _lock(file)
+        while not free and time.monotonic() < deadline:
+            time.sleep(0.5)
+            free = _lock(file)
+        yield free
+
+
+def _lock(file: IO[str]) -> bool:
+    """Whether nobody else has locked this file; also True where locks do not exist."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

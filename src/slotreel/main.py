@@ -37,6 +37,7 @@ from slotreel.runtime.distributed import (
     init_distributed,
     share_object,
 )
+from slotreel.runtime.job import check_time_limit, cpus, restarted
 from slotreel.runtime.logging import FILE_ONLY, Sink, setup_logging
 from slotreel.runtime.provenance import describe_code
 from slotreel.scores import Comparison, Row, flat_scores
@@ -48,6 +49,7 @@ from slotreel.trivial_log import Place
 from slotreel.trivial_runs import beside, trivial_comparison_rows
 
 log = logging.getLogger(__name__)
+_PATIENCE_S = 120  # for the processes of a job's former attempt to be gone
 
 
 @command
@@ -57,10 +59,12 @@ def train(cfg: DictConfig) -> int:
     hydra = HydraConfig.get()
     world = init_distributed("cuda" if _wants_cuda(cfg) else "cpu")
     try:
+        check_time_limit(hydra.launcher)
         device = choose_device(cfg.trainer.device, world)
         _set_threads(cfg.trainer.num_threads)
         directory = Path(share_object(str(Path(hydra.runtime.output_dir).resolve())))
-        with held(directory / ".lock") if world.is_main else nullcontext(True) as free:
+        lock = held(directory / ".lock", _PATIENCE_S if restarted() else 0)
+        with lock if world.is_main else nullcontext(True) as free:
             if not share_object(free):
                 raise ConfigError(
                     f"another process trains in {directory}; wait for it, or start this one in a "
@@ -107,7 +111,7 @@ def _train(
 def _set_threads(number: int | None) -> None:
     """One core is left to the loader: with all of them the default run is slower (measured)."""
     if number is None and "OMP_NUM_THREADS" not in os.environ:
-        number = max(1, (os.cpu_count() or 2) - 1)
+        number = max(1, cpus() - 1)
     if number is not None:
         torch.set_num_threads(number)
 

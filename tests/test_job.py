@@ -18,7 +18,7 @@ from slotreel.errors import ConfigError
 from slotreel.files import held
 from slotreel.runtime import job
 from slotreel.runtime.logging import setup_logging
-from slotreel.runtime.signals import StopFlag
+from slotreel.runtime.signals import StopFlag, ignore_time_limit
 
 CPU = torch.device("cpu")
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}
@@ -65,6 +65,42 @@ def test_a_job_that_may_not_be_requeued_says_how_to_go_on() -> None:
             told(signal.SIGUSR2)
     finally:
         signal.signal(signal.SIGUSR2, before)
+
+
+def test_after_training_the_time_limit_kills_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGUSR2)
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+    ignore_time_limit()
+    try:
+        assert signal.getsignal(signal.SIGUSR2) == signal.SIG_IGN  # survives Python's own end
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_joining_a_submitit_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Element 3 of an array, on the second of two nodes."""
+    facts = {
+        "SUBMITIT_EXECUTOR": "slurm", "SUBMITIT_FOLDER": str(tmp_path), "SLURM_JOB_ID": "47",
+        "SLURM_ARRAY_JOB_ID": "44", "SLURM_ARRAY_TASK_ID": "3", "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_NODEID": "0", "SLURM_JOB_NODELIST": "node[07-08]",
+    }  # fmt: skip
+    for name, value in facts.items():
+        monkeypatch.setenv(name, value)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "")  # so that it is as before afterwards
+        monkeypatch.delenv(name)
+    leftover = tmp_path / "44_3_submitted.pkl.save_tmp"  # submitit refuses to write beside it
+    other = tmp_path / "44_2_submitted.pkl.save_tmp"
+    for path in (leftover, other):
+        path.touch()
+    job.join_submitit()
+    assert (os.environ["RANK"], os.environ["WORLD_SIZE"]) == ("0", "4")
+    assert os.environ["MASTER_ADDR"] == "node07"
+    assert 20000 <= int(os.environ["MASTER_PORT"]) < 32768
+    assert not leftover.exists()
+    assert other.exists(), "another job may be writing it"
 
 
 @given(limit=st.integers(1, 5000), delay=st.integers(0, 10_000))

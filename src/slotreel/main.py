@@ -37,9 +37,10 @@ from slotreel.runtime.distributed import (
     init_distributed,
     share_object,
 )
-from slotreel.runtime.job import check_time_limit, cpus, restarted
+from slotreel.runtime.job import check_time_limit, cpus, patience_s
 from slotreel.runtime.logging import FILE_ONLY, Sink, setup_logging
 from slotreel.runtime.provenance import describe_code
+from slotreel.runtime.signals import ignore_time_limit
 from slotreel.scores import Comparison, Row, flat_scores
 from slotreel.training import checkpoint
 from slotreel.training.evaluate import check_health, evaluate
@@ -49,7 +50,6 @@ from slotreel.trivial_log import Place
 from slotreel.trivial_runs import beside, trivial_comparison_rows
 
 log = logging.getLogger(__name__)
-_PATIENCE_S = 120  # for the processes of a job's former attempt to be gone
 
 
 @command
@@ -63,7 +63,7 @@ def train(cfg: DictConfig) -> int:
         device = choose_device(cfg.trainer.device, world)
         _set_threads(cfg.trainer.num_threads)
         directory = Path(share_object(str(Path(hydra.runtime.output_dir).resolve())))
-        lock = held(directory / ".lock", _PATIENCE_S if restarted() else 0)
+        lock = held(directory / ".lock", patience_s())
         with lock if world.is_main else nullcontext(True) as free:
             if not share_object(free):
                 raise ConfigError(
@@ -71,7 +71,10 @@ def train(cfg: DictConfig) -> int:
                     "directory of its own: hydra.run.dir=DIR"
                 )
             setup_logging(directory, world.rank)
-            return _train(cfg, hydra, world, device, directory, started)
+            code = _train(cfg, hydra, world, device, directory, started)
+            if code == 0:
+                ignore_time_limit()
+            return code
     finally:
         close_distributed()
 

@@ -1,7 +1,6 @@
 """A SLURM of our own: a controller and four virtual nodes on this machine, gone afterwards.
 
-No munge, systemd, cgroup or database. Nodes are named by address, because their names must resolve
-where rank 0 is looked up.
+No munge, systemd, cgroup or database (slurm.conf).
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,39 +22,6 @@ from tests import running
 
 HERE = Path(__file__).parent
 STOPPED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED"}
-CONFIGURATION = """\
-ClusterName=slotreel
-SlurmctldHost=localhost
-AuthType=auth/none
-CredType=cred/none
-AuthInfo=cred_expire={hold}
-SlurmUser=root
-SlurmdUser=root
-SlurmctldPort={controller}
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool.%n
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.%n.pid
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-SchedulerParameters=sched_interval=1,bf_interval=1
-SlurmdParameters=config_overrides
-KillWait=3
-MinJobAge=3600
-PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
-ReturnToService=0
-GresTypes=gpu
-NodeName=DEFAULT CPUs=16 RealMemory=8000 Gres=gpu:2 Weight=2
-NodeName=127.0.0.[1-3] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{ports}]
-NodeName=127.0.0.4 NodeHostname={host} NodeAddr=127.0.0.1 Port={last} Weight=1
-PartitionName=main Nodes=127.0.0.[1-2] Default=YES PreemptMode=OFF
-PartitionName=spot Nodes=127.0.0.3 PriorityTier=1 GraceTime=10
-PartitionName=urgent Nodes=127.0.0.3 PriorityTier=10 PreemptMode=OFF
-PartitionName=fragile Nodes=127.0.0.[2,4] PreemptMode=OFF
-"""
 NODES = tuple(f"127.0.0.{n}" for n in range(1, 5))
 GPUS = "".join(f"NodeName={n} Name=gpu File=/dev/{d}\n" for n in NODES for d in ("null", "zero"))
 # Without a database sacct refuses to answer, and submitit would wait for a killed job forever.
@@ -78,11 +45,16 @@ def missing() -> str | None:
     return None if os.getuid() == 0 else "slurmd runs jobs only as root"
 
 
-def wait_for(what: str, true: Callable[[], bool], seconds: float = 420) -> None:
-    """Return once ``true()``; TimeoutError if that takes longer than ``seconds``."""
+def wait_for(
+    what: str,
+    true: Callable[[], bool],
+    seconds: float = 420,
+    closed: threading.Event | None = None,
+) -> None:
+    """Return once ``true()``; TimeoutError after ``seconds`` or once ``closed``."""
     deadline = time.monotonic() + seconds
     while not true():
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or (closed is not None and closed.is_set()):
             raise TimeoutError(f"waited {seconds:.0f} s for: {what}")
         time.sleep(0.2)
 
@@ -140,7 +112,7 @@ class Sweep:
 
     def _wait(self, what: str, true: Callable[[], bool]) -> None:
         try:
-            wait_for(f"{what} of {self.name}", true)
+            wait_for(f"{what} of {self.name}", true, closed=self.cluster.closed)
         except TimeoutError as error:
             logs = [self.log, *self.directory.rglob("*.log"), *self.directory.rglob("*.out")]
             tails = "\n".join(f"--- {path}\n{path.read_text()[-2000:]}" for path in logs)
@@ -152,6 +124,7 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.closed = threading.Event()  # whoever still waits for something gives up
         self.environment = {
             **running.environment(),
             "SLURM_CONF": str(folder / "slurm.conf"),
@@ -199,10 +172,10 @@ def cluster(folder: Path) -> Iterator[Cluster]:
             raise TimeoutError("\n".join([str(error), *logs])) from None
         yield slurm
     finally:
+        slurm.closed.set()
         for daemon in daemons:
-            daemon.terminate()
-        for daemon in daemons:
-            daemon.wait(30)
+            daemon.kill()
+            daemon.wait()
         for process in _descendants(folder):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
@@ -212,9 +185,9 @@ def _configure(folder: Path) -> None:
     for name in ("state", "bin", *(f"spool.{node}" for node in NODES)):
         (folder / name).mkdir(parents=True)
     controller, *ports = _free_ports(1 + len(NODES))
-    text = CONFIGURATION.format(
+    template = (HERE / "slurm.conf").read_text()
+    text = template.format(
         folder=folder,
-        hold=8,
         host=socket.gethostname().split(".")[0],
         controller=controller,
         ports=",".join(map(str, ports[:-1])),

@@ -17,8 +17,13 @@ def under_slurm() -> bool:
 
 
 def restarted() -> bool:
-    """Whether this job ran before: its former processes may still be dying on another node."""
+    """Whether this job ran before."""
     return int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
+
+
+def patience_s() -> float:
+    """How long to wait for this job's former processes, which may still be dying elsewhere."""
+    return 120.0 if restarted() else 0.0
 
 
 def cpus() -> int:

@@ -18,6 +18,12 @@ log = logging.getLogger(__name__)
 HEARD = (signal.SIGUSR2, signal.SIGINT, signal.SIGTERM)  # the first of them that came counts
 
 
+def ignore_time_limit() -> None:
+    """Let SIGUSR2 pass once nothing is left to save: it would kill a Python that is ending."""
+    if under_slurm():
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
 class StopFlag:
     """Remembers SIGINT, SIGTERM and SIGUSR2 until the loop asks; use as a context manager.
 

@@ -89,8 +89,7 @@ def environment() -> dict[str, str]:
 def metrics(directory: Path) -> dict[int, dict[str, Any]]:
     """metrics.jsonl by step, later lines win."""
     rows: dict[int, dict[str, Any]] = {}
-    for line in (directory / "metrics.jsonl").read_text().splitlines():
-        row = json.loads(line)
+    for row in lines(directory):
         rows.setdefault(row["step"], {}).update(row)
     return rows
 
@@ -102,3 +101,8 @@ def evaluate(directory: Path, *overrides: str) -> Path:
     typed = ("logger=none", f"output={output}", runs, "trivial_rows=false", *overrides)
     evaluation.eval(composed("eval", *typed, directory=directory))
     return output
+
+
+def lines(directory: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl as written."""
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,13 +30,22 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def held(path: str | os.PathLike[str]) -> Iterator[bool]:
+def held(path: str | os.PathLike[str], patience_s: float = 0) -> Iterator[bool]:
     """Hold a lock file for the length of the block; False if another process holds it.
 
     The lock goes with the process, however it ends; the file itself means nothing.
+
+    Args:
+        path: the lock file.
+        patience_s: how long to wait for the other process to end, seconds.
     """
+    deadline = time.monotonic() + patience_s
     with open(path, "w", encoding="utf-8") as file:
-        yield take_lock(file)
+        free = take_lock(file)
+        while not free and time.monotonic() < deadline:
+            time.sleep(0.5)
+            free = take_lock(file)
+        yield free
 
 
 def take_lock(file: IO[Any], shared: bool = False) -> bool:

@@ -30,7 +30,9 @@ from slotreel.runtime.distributed import (
     init_distributed,
     share_object,
 )
+from slotreel.runtime.job import check_time_limit, cpus, patience_s
 from slotreel.runtime.logging import Sink, setup_logging
+from slotreel.runtime.signals import ignore_time_limit
 from slotreel.training import checkpoint
 from slotreel.training.loop import fit
 from slotreel.training.run import Run
@@ -45,17 +47,22 @@ def train(cfg: DictConfig) -> int:
     hydra = HydraConfig.get()
     world = init_distributed("cuda" if _wants_cuda(cfg) else "cpu")
     try:
+        check_time_limit(hydra.launcher)
         device = choose_device(cfg.trainer.device, world)
         _set_threads(cfg.trainer.num_threads)
         directory = Path(share_object(str(Path(hydra.runtime.output_dir).resolve())))
-        with held(directory / ".lock") if world.is_main else nullcontext(True) as free:
+        lock = held(directory / ".lock", patience_s())
+        with lock if world.is_main else nullcontext(True) as free:
             if not share_object(free):
                 raise ConfigError(
                     f"another process trains in {directory}; wait for it, or start this one in a "
                     "directory of its own: hydra.run.dir=DIR"
                 )
             setup_logging(directory, world.rank)
-            return _train(cfg, hydra, world, device, directory, started)
+            code = _train(cfg, hydra, world, device, directory, started)
+            if code == 0:
+                ignore_time_limit()
+            return code
     finally:
         close_distributed()
 
@@ -99,7 +106,7 @@ def _train(
 def _set_threads(number: int | None) -> None:
     """One core is left to the loader: with all of them the default run is slower (measured)."""
     if number is None and "OMP_NUM_THREADS" not in os.environ:
-        number = max(1, (os.cpu_count() or 2) - 1)
+        number = max(1, cpus() - 1)
     if number is not None:
         torch.set_num_threads(number)
 

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from slotreel.errors import ConfigError
+from slotreel.runtime.job import join_submitit
 
 
 class World(NamedTuple):
@@ -34,7 +35,7 @@ def init_distributed(device: str, timeout_minutes: float = 10.0) -> World:
         timeout_minutes: how long a collective may wait before it raises.
     """
     if "SUBMITIT_EXECUTOR" in os.environ:
-        _environment_from_submitit()
+        join_submitit()
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return World()
     world = World(
@@ -45,22 +46,6 @@ def init_distributed(device: str, timeout_minutes: float = 10.0) -> World:
             "nccl" if device == "cuda" else "gloo", timeout=timedelta(minutes=timeout_minutes)
         )
     return world
-
-
-def _environment_from_submitit() -> None:
-    """Say in torchrun's variables what submitit knows (one task per rank)."""
-    import submitit
-
-    try:
-        env = submitit.JobEnvironment()
-    except RuntimeError:  # the launcher's parent process
-        return
-    port = 20000 + int("".join(c for c in str(env.job_id) if c.isdigit()) or 0) % 20000
-    os.environ.update(
-        RANK=str(env.global_rank), WORLD_SIZE=str(env.num_tasks), LOCAL_RANK=str(env.local_rank)
-    )
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1" if env.num_nodes == 1 else env.hostnames[0])
-    os.environ.setdefault("MASTER_PORT", str(port))
 
 
 def close_distributed() -> None:

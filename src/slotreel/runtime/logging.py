@@ -48,35 +48,47 @@ class Sink(Protocol):
 
 
 def setup_logging(run_dir: Path | None, rank: int) -> None:
-    """Console on rank 0 (rich on a terminal), a plain file per rank in the run directory."""
+    """Console on rank 0 (rich on a terminal), a plain file per rank in the run directory.
+
+    Errors of other ranks also go to the console and to rank 0's file: whoever fails first is
+    rarely rank 0, which then only sees that a connection was closed.
+    """
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     for handler in [h for h in root.handlers if h.name == _OURS]:
         root.removeHandler(handler)
         handler.close()
-    handlers: list[logging.Handler] = []
-    if rank == 0:
-        if sys.stderr.isatty():
-            rich = RichHandler(
-                console=CONSOLE, show_path=False, omit_repeated_times=False, log_time_format="%X"
-            )
-            handlers.append(rich)
-        else:
-            plain = logging.StreamHandler()
-            plain.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-            handlers.append(plain)
-    for handler in handlers:
-        handler.addFilter(lambda record: not getattr(record, FILE_ONLY, False))
+    console: logging.Handler
+    if rank == 0 and sys.stderr.isatty():
+        console = RichHandler(
+            console=CONSOLE, show_path=False, omit_repeated_times=False, log_time_format="%X"
+        )
+    else:
+        console = logging.StreamHandler()
+        who = f"rank {rank}: " if rank else ""
+        console.setFormatter(logging.Formatter(f"%(asctime)s {who}%(message)s", "%H:%M:%S"))
+    console.addFilter(lambda record: not getattr(record, FILE_ONLY, False))
+    handlers: list[logging.Handler] = [console]
     if run_dir is not None:
         run_dir.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(run_dir / ("train.log" if rank == 0 else f"rank{rank}.log"))
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        handlers.append(file)
+        handlers.append(_file(run_dir / "train.log", f"rank {rank}: " if rank else ""))
+    if rank > 0:
+        for handler in handlers:
+            handler.setLevel(logging.ERROR)
+        if run_dir is not None:
+            handlers.append(_file(run_dir / f"rank{rank}.log"))
     for handler in handlers:
         handler.name = _OURS
         root.addHandler(handler)
     logging.captureWarnings(True)
     warnings.filterwarnings("default", module="slotreel")
+
+
+def _file(path: Path, who: str = "") -> logging.FileHandler:
+    handler = logging.FileHandler(path)
+    text = f"%(asctime)s %(levelname)s %(name)s: {who}%(message)s"
+    handler.setFormatter(logging.Formatter(text))
+    return handler
 
 
 class RunLogger:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from types import FrameType
 from typing import Any
 
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+import torch
+
+from slotreel.errors import ConfigError
+from slotreel.runtime.distributed import any_rank
+from slotreel.runtime.job import under_slurm
+
+log = logging.getLogger(__name__)
+HEARD = (signal.SIGUSR2, signal.SIGINT, signal.SIGTERM)  # the first of them that came counts
 
 
-def under_slurm() -> bool:
-    """Whether this process is a task of a SLURM job (and not merely on a machine with SLURM)."""
-    return "SLURM_JOB_ID" in os.environ and "SLURM_PROCID" in os.environ
+def ignore_time_limit() -> None:
+    """Let SIGUSR2 pass once nothing is left to save: it would kill a Python that is ending."""
+    if under_slurm():
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 class StopFlag:
@@ -23,14 +32,18 @@ class StopFlag:
     keep training until killed, because leaving early reads as finished and requeueing resurrects
     cancelled jobs. SIGUSR2 (time limit) means: save, then hand over to whoever handled it before
     (submitit requeues).
+
+    Attributes:
+        exit_code: of a process that ``hand_over`` told to return; 0 before.
     """
 
     def __init__(self) -> None:
-        self.received: signal.Signals | None = None
+        self.exit_code = 0
+        self._received: set[int] = set()
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopFlag:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+        for number in HEARD:
             self._previous[number] = signal.signal(number, self._remember)
         return self
 
@@ -39,31 +52,47 @@ class StopFlag:
             signal.signal(number, handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received == signal.SIGINT:
+        if number == signal.SIGINT and number in self._received:
             raise KeyboardInterrupt
-        self.received = signal.Signals(number)
+        self._received.add(number)
 
     @property
     def hit(self) -> bool:
-        """Whether a signal has come since the last ``hand_over``."""
-        return self.received is not None
+        """Whether a signal has come since the last ``agree``."""
+        return bool(self._received)
 
-    def hand_over(self, is_main: bool) -> bool:
+    def agree(self, device: torch.device) -> signal.Signals:
+        """The signal all ranks act upon, and forget: they need not get the same ones in time.
+
+        Call it on every rank, once any rank was hit.
+        """
+        received, self._received = self._received, set()
+        came = any_rank([number in received for number in HEARD], device)
+        return next(number for number, flag in zip(HEARD, came, strict=True) if flag)
+
+    def hand_over(self, number: signal.Signals, is_main: bool) -> bool:
         """After the save: True if the loop must return, False if it trains on.
 
-        A peer that got no signal itself learns of it by ``any_rank`` and also comes here.
+        Raises:
+            ConfigError: the job may not be requeued again.
         """
-        number, self.received = self.received, None
         if number == signal.SIGUSR2 and callable(self._previous[number]):
             if is_main:
-                self._previous[number](number, None)  # submitit: requeue and exit
+                self._requeue(number)
             os._exit(0)
-        if under_slurm() and number in (signal.SIGTERM, None):
+        if under_slurm() and number == signal.SIGTERM:
+            log.info("training goes on until SLURM ends it")
             return False
-        self.received = number or signal.SIGTERM
+        self.exit_code = 128 + number
         return True
 
-    @property
-    def exit_code(self) -> int:
-        """The exit code of a process stopped by the remembered signal; 0 if there was none."""
-        return 0 if self.received is None else EXIT_CODES.get(self.received, 128 + self.received)
+    def _requeue(self, number: signal.Signals) -> None:
+        from submitit.core.utils import UncompletedJobError
+
+        try:
+            self._previous[number](number, None)  # submitit requeues and exits
+        except UncompletedJobError as error:
+            raise ConfigError(
+                f"{error} The run is saved; go on with ./train.py resume=RUN, and give the next "
+                "sweep a larger hydra.launcher.max_num_timeout"
+            ) from error

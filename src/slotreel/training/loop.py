@@ -210,8 +210,9 @@ def _remember_best(run: Run, values: dict[str, float]) -> None:
 def _stop(run: Run, stop: StopFlag) -> bool:
     """Save; True if the loop must return, False if it trains on until killed (SLURM)."""
     _save(run)
-    log.info("told to stop (%s): saved step %d", stop.received, run.state.step)
-    return stop.hand_over(run.world.is_main)
+    number = stop.agree(run.device)
+    log.info("told to stop (%s): saved step %d", number.name, run.state.step)
+    return stop.hand_over(number, run.world.is_main)
 
 
 def _save(run: Run) -> None:

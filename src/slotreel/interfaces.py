@@ -127,6 +127,10 @@ class Grouper(Part):
         """How sure it is of each slot's mask, (..., K) in [0, 1], at evaluation; None: no word."""
         return None
 
+    def diagnostics(self, levels: Mapping[str, Level]) -> dict[str, Tensor]:
+        """Scalars to log at training, from the levels (B, T, ...) of a clip."""
+        return {}
+
 
 class Predictor(Part):
     """From the slots of a frame to the query of the next.

@@ -98,6 +98,7 @@ class SlotObjective(Objective):
             teacher_heads=None if self.ema is None else self.ema.heads,
         )
         terms, shares, logs = {}, {}, _predictor_shift(student[0])
+        logs |= self.model.grouper.diagnostics(student[0].levels)
         for name, loss in self.losses.items():
             terms[name], more = loss(ctx)
             shares[name] = loss.weight * terms[name]

@@ -35,8 +35,9 @@ train: install  ## train the default run on generated video, ends with scores (A
 test: install  ## the fast tests (under 3 minutes on 2 cores)
 	$(BIN)python -m pytest -n 2 $(ARGS)
 
-test-slow: install  ## the rest: many processes, minutes, a real SLURM (installed if root, by apt)
+test-slow: install  ## the rest: many processes, minutes; a real SLURM and a browser (installed if root, by apt)
 	@scripts/install_slurm.sh || echo "SLURM was not installed: the tests that need it will skip"
+	scripts/install_chromium.sh
 	$(BIN)python -m pytest -m "slow or slurm" -rs $(ARGS)
 
 test-gpu: install  ## tests that need a CUDA device

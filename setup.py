@@ -8,8 +8,15 @@ setup(
     description="Experiments on self-supervised object-centric learning in video",
     license="MIT",
     package_dir={"": "src"},
-    packages=find_packages("src"),
-    package_data={"slotreel": ["py.typed", "weights/*.safetensors", "weights/*.md"]},
+    packages=[*find_packages("src"), "hydra_plugins.slotreel_sweeps"],  # a name space of Hydra's
+    package_data={
+        "slotreel": [
+            "py.typed",
+            "weights/*.safetensors",
+            "weights/*.md",
+            "reporting/templates/*",
+        ],
+    },
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.6",
@@ -19,11 +26,12 @@ setup(
         "hydra-core>=1.3.2,<1.4",  # 1.4 breaks instantiate and removes plugins
         "hydra-submitit-launcher>=1.2.0",
         "submitit>=1.5.2",
-        "wandb>=0.19.10",
+        "wandb>=0.31",  # finish_timeout_raises; older ones were not tried
         "scikit-learn>=1.3",
         "scipy>=1.10",
         "numpy>=1.26",
         "pillow>=10",
+        "jinja2>=3.1",  # pages of scripts/report.py; torch brings it anyway
         "av>=12",  # wheels carry FFmpeg: reads and writes video without system packages
         "rich>=13",
         "safetensors>=0.4",
@@ -38,8 +46,11 @@ setup(
             "ruff>=0.6",
             "mypy>=1.11",
             "pre-commit>=3",
+            "wandb-workspaces>=0.4.13",
             "opencv-python-headless>=4.8",  # what scripts/benchmark_metrics.py compares with
+            "playwright>=1.45",  # drives Debian's chromium through a report; downloads none
         ],
         "tb": ["tensorboard>=2.16"],
+        "dashboard": ["wandb-workspaces>=0.4.13"],  # scripts/make_dashboard.py
     },
 )

@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from slotreel import main
+from slotreel import evaluation, main
 from slotreel.assemble import build_objective
 from slotreel.cli import check_groups, quote_path
 from slotreel.interfaces import Objective
@@ -81,8 +81,9 @@ def script(directory: Path) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """Environment of such a process."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    """Environment of such a process: this checkout, whatever is installed."""
+    paths = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
+    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
 
 
 def metrics(directory: Path) -> dict[int, dict[str, Any]]:
@@ -91,6 +92,15 @@ def metrics(directory: Path) -> dict[int, dict[str, Any]]:
     for row in lines(directory):
         rows.setdefault(row["step"], {}).update(row)
     return rows
+
+
+def evaluate(directory: Path, *overrides: str) -> Path:
+    """What ``./eval.py`` does, written to ``directory/out``; without trivial rows unless asked."""
+    output = directory / "out"
+    runs = f"paths.runs={directory / 'runs'}"
+    typed = ("logger=none", f"output={output}", runs, "trivial_rows=false", *overrides)
+    evaluation.eval(composed("eval", *typed, directory=directory))
+    return output
 
 
 def lines(directory: Path) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ ALLOWED = {
     "slot_stream": BASE | {"model"},
     "ema": {"errors"},
     "objective": BASE | {"slot_stream", "model", "ema"},
-    "runtime": {"errors", "runtime"},
+    "runtime": {"errors", "files", "runtime"},
     "frozen": BASE,
     "training": BASE | {"training", "frozen", "runtime", "protocols", "data", "files", "__init__"},
 }

@@ -7,12 +7,13 @@ it must, and a decoder, head or tokenizer nobody needs is not made.
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from hydra.utils import get_class, get_object, instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from slotreel.ema import matching
@@ -22,6 +23,8 @@ from slotreel.model import SlotVideoModel
 from slotreel.noise import Noise, seed_of
 from slotreel.runtime.distributed import World, gather_with_gradient
 from slotreel.types import Dims, HeadSpec, Needs
+
+log = logging.getLogger(__name__)
 
 
 def make(cfg: Any) -> Callable[..., Any]:
@@ -63,6 +66,8 @@ def build_objective(
     if not weights and "weights" in (cfg.get("backbone") or {}):
         cfg = cfg.copy()
         cfg.backbone.weights = "random"
+    elif OmegaConf.select(cfg, "backbone.weights") == "random":
+        log.info("the backbone has random weights: its features mean little")
     torch.manual_seed(seed_of(cfg.seed, "parameters"))
     wanted = inspect.signature(get_class(cfg.model["_target_"])).parameters
     facts: dict[str, Any] = {

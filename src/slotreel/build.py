@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from hydra.utils import get_class
@@ -20,12 +20,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from slotreel.assemble import build_objective, image_size_of, make
-from slotreel.data.augment import augment_batch
+from slotreel.data.augment import Augmentation, augment_batch
 from slotreel.data.clips import TrainingClips
 from slotreel.data.loader import training_loader
 from slotreel.errors import ConfigError, nearest
 from slotreel.health import watch_slots
 from slotreel.interfaces import Objective
+from slotreel.mask_clips import draw_clips
 from slotreel.protocols.protocol import Protocol
 from slotreel.runtime.distributed import World
 from slotreel.runtime.logging import RunLogger, Sink
@@ -40,7 +41,7 @@ def build_validations(cfg: DictConfig, options: DictConfig | None = None) -> lis
 
     Args:
         cfg: names the sets.
-        options: names protocol and propagation, if not ``cfg`` itself.
+        options: names protocol, propagation and tracks, if not ``cfg`` itself.
 
     Raises:
         ConfigError: a set that lacks data or protocol, or a protocol that is not for that set.
@@ -72,9 +73,12 @@ def _plain(cfg: DictConfig) -> Any:
 
 
 def _protocol_of(own: DictConfig, options: DictConfig) -> DictConfig:
-    """The protocol of a set, or the one that was named, with the propagation that was named."""
-    chosen: DictConfig = options.get("protocol") or own
-    propagation = options.get("propagation")
+    """The protocol of a set, or the one that was named, with propagation and tracks as named."""
+    chosen: DictConfig = (options.get("protocol") or own).copy()
+    propagation, tracks = options.get("propagation"), options.get("tracks")
+    if tracks:
+        chosen.tracks = tracks
+        chosen.name = f"{chosen.name}_tracks"  # another protocol: never in one column with its own
     if not propagation:
         return chosen
     if not chosen.through:
@@ -82,7 +86,6 @@ def _protocol_of(own: DictConfig, options: DictConfig) -> DictConfig:
             f"propagation= needs a protocol that spreads labels, and {chosen.name} scores a "
             "model's own masks; type protocol=davis2017_propagation"
         )
-    chosen = chosen.copy()
     chosen.through = propagation
     return chosen
 
@@ -127,25 +130,24 @@ def build_settings(cfg: DictConfig, world: World) -> TrainerSettings:
     return TrainerSettings(**{field.name: trainer[field.name] for field in fields(TrainerSettings)})
 
 
-def build_run(
-    cfg: DictConfig,
-    world: World,
-    device: torch.device,
-    directory: Path,
-    sinks: Callable[[], list[Sink]],
-    weights: bool = True,
-) -> Run:
-    """Everything the loop works on; ``sinks`` is called last, when all parts fit.
+class Parts(NamedTuple):
+    """All of a run that can be refused: what is left is to write and to train."""
 
-    ``weights`` as in ``build_objective``.
+    settings: TrainerSettings
+    objective: Objective
+    clips: TrainingClips
+    augmentations: list[Augmentation]
+    validations: list[Validation]
+    optimizer: Optimizer
+
+
+def build_parts(cfg: DictConfig, world: World, device: torch.device, weights: bool = True) -> Parts:
+    """The parts of a run, which writes nothing; ``weights`` as in ``build_objective``.
 
     Raises:
         ConfigError: something does not fit; DataError: data is missing or damaged.
     """
     settings = build_settings(cfg, world)
-    if settings.precision == "tf32":
-        torch.set_float32_matmul_precision("high")
-    torch.autograd.set_detect_anomaly(cfg.trainer.detect_anomaly)
     objective = build_objective(cfg, world, weights=weights)
     if not objective.trainable:
         raise ConfigError(
@@ -170,6 +172,30 @@ def build_run(
         make(cfg.optim.optimizer),
         {name: _group(spec) for name, spec in cfg.optim.groups.items()},
         cfg.optim.clip,
+    )
+    return Parts(settings, objective, clips, augmentations, validations, optimizer)
+
+
+def build_run(
+    cfg: DictConfig,
+    world: World,
+    device: torch.device,
+    directory: Path,
+    sinks: Callable[[], list[Sink]],
+    weights: bool = True,
+) -> Run:
+    """Everything the loop works on; ``sinks`` is called last, when all parts fit.
+
+    ``weights`` as in ``build_objective``.
+
+    Raises:
+        ConfigError: something does not fit; DataError: data is missing or damaged.
+    """
+    if cfg.trainer.precision == "tf32":
+        torch.set_float32_matmul_precision("high")
+    torch.autograd.set_detect_anomaly(cfg.trainer.detect_anomaly)
+    settings, objective, clips, augmentations, validations, optimizer = build_parts(
+        cfg, world, device, weights
     )
     loader = functools.partial(
         training_loader,
@@ -198,6 +224,14 @@ def build_run(
             image_size=image_size_of(cfg),
             device=device,
             num_videos=cfg.trainer.get("health_videos") or 0,
+        ),
+        draw=functools.partial(
+            draw_clips,
+            directory=directory,
+            image_size=image_size_of(cfg),
+            device=device,
+            num_clips=cfg.trainer.get("media_clips") or 0,
+            num_frames=cfg.trainer.get("media_frames") or 24,
         ),
         logger=RunLogger(directory, sinks(), enabled=world.is_main, num_steps=settings.num_steps),
         config=OmegaConf.to_yaml(cfg, resolve=True),

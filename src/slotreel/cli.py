@@ -90,12 +90,17 @@ def _takes_path(key: str) -> bool:
 
 def _config_folders(arguments: list[str], conf: Path) -> list[Path]:
     """The application's configuration and the user's own (``--config-dir``)."""
-    folders = [conf]
+    return [conf, *map(Path, config_dirs(arguments))]
+
+
+def config_dirs(arguments: list[str]) -> list[str]:
+    """Values of ``--config-dir``, as typed."""
+    folders = []
     for i, argument in enumerate(arguments):
         if argument in ("--config-dir", "-cd") and i + 1 < len(arguments):
-            folders.append(Path(arguments[i + 1]))
+            folders.append(arguments[i + 1])
         elif argument.startswith("--config-dir="):
-            folders.append(Path(argument.partition("=")[2]))
+            folders.append(argument.partition("=")[2])
     return folders
 
 
@@ -122,6 +127,10 @@ def check_groups(arguments: list[str], conf: Path) -> None:
         if argument.startswith("-") or match is None or match["value"] is None:
             continue
         key, value = match["key"].split("@")[0], match["value"]
+        if key in groups and value == "null":
+            raise ConfigError(
+                f"{argument}: leave {key}= out, or name an option: {', '.join(sorted(groups[key]))}"
+            )
         if key in groups and "(" not in value:
             for option in re.split(r"[\[\],\s]+", value.strip()):
                 option = option.strip("'\"")

@@ -51,6 +51,14 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
 def _composed(name: str, typed: list[str]) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose(name, typed, return_hydra_config=True)
+    return task_config(cfg)
+
+
+def task_config(cfg: DictConfig) -> DictConfig:
+    """A command's own part of a configuration composed with Hydra's, every interpolation resolved.
+
+    Leaves Hydra's part as the one that ``${hydra:...}`` reads.
+    """
     HydraConfig.instance().set_config(cfg)
     task = cfg.copy()
     with open_dict(task):

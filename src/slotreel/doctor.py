@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from slotreel.assemble import build_backbone, make
 from slotreel.errors import UserError
-from slotreel.runtime.sinks import has_login
+from slotreel.runtime.wandb_sink import has_login
 
 PACKAGES = (
     "torch", "torchvision", "timm", "einops", "hydra-core", "hydra-submitit-launcher", "submitit",

@@ -12,12 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from slotreel.assemble import build_backbone, image_size_of
 from slotreel.build import build_validations
 from slotreel.command import command, say
-from slotreel.errors import ConfigError, DataError
+from slotreel.errors import CheckpointError, ConfigError, DataError
 from slotreel.features_only import FeaturesOnly
 from slotreel.health import watch_slots
 from slotreel.interfaces import Backbone
 from slotreel.loading import Subject, load_subject
-from slotreel.loggers import chosen_logger, open_sinks
+from slotreel.loggers import chosen_logger, open_sinks, stored_facts
 from slotreel.noise import seed_of
 from slotreel.protocols.segment import SegmentedFrame
 from slotreel.protocols.symptoms import symptoms
@@ -53,7 +53,7 @@ def eval(cfg: DictConfig) -> None:
         say(f"{text}\n")
     for validation, comparison in zip(validations, comparisons, strict=True):
         _write_official(output, comparison, validation.protocol.data.get("split", "val"))
-    for sink in open_sinks(cfg, output, "eval"):
+    for sink in open_sinks(cfg, output, "eval", stored_facts(subject.directory)):
         log_scores(sink, comparisons, subject.step or 0)
         sink.close()
     say(f"written to {output}")
@@ -81,7 +81,7 @@ def _compare(
     num_slots = subject.config.num_slots
     if cfg.trivial_rows:
         setting, place = beside(objective, subject.config, device), _place(cfg, subject)
-        rows[:0] = _untuned_row(subject, validation, setting, place)
+        rows[:0] = _untuned_row(cfg.before_training, subject, validation, setting, place)
         rows[:0] = trivial_comparison_rows(validation, setting, place, without=subject.label)
     masks = protocol.scored(objective).mask_source(protocol.masks)
     slots = None if protocol.through else num_slots
@@ -91,7 +91,8 @@ def _compare(
     if subject.kind == "model":  # rows without training are what they are
         for text in symptoms(health.get(masks, {})).values():
             log.warning("%s, masks of the %s: %s", validation.name, masks, text)
-    return Comparison(rows, slots, masks, published_rows(subject.config), health=health)
+    papers, data = published_rows(subject.config), (validation.settings or {}).get("data")
+    return Comparison(rows, slots, masks, papers, health=health, data=data)
 
 
 def _place(cfg: DictConfig, subject: Subject) -> Place:
@@ -101,15 +102,32 @@ def _place(cfg: DictConfig, subject: Subject) -> Place:
 
 
 def _untuned_row(
-    subject: Subject, validation: Validation, setting: Beside, place: Place
+    weights: str | None, subject: Subject, validation: Validation, setting: Beside, place: Place
 ) -> list[Row]:
-    """Where a tuned backbone spreads labels: the same backbone as it was before training."""
+    """Where a tuned backbone spreads labels: the same backbone as it was before training.
+
+    Args:
+        weights: those it started from, or None for what the run says.
+        subject: the model that is scored.
+        validation: the set.
+        setting: of rows beside it.
+        place: where rows are stored.
+    """
     backbone = getattr(getattr(subject.objective, "model", None), "backbone", None)
     tuned = isinstance(backbone, Backbone) and not backbone.frozen
     if not (tuned and validation.protocol.through):
         return []
-    torch.manual_seed(seed_of(subject.config.seed, "parameters"))  # random ones start as they did
-    before = FeaturesOnly(backbone=build_backbone(subject.config))
+    config = subject.config.copy()
+    if weights is not None:
+        config.backbone.weights = weights
+    torch.manual_seed(seed_of(config.seed, "parameters"))  # random ones start as they did
+    try:
+        before = FeaturesOnly(backbone=build_backbone(config))
+    except CheckpointError as error:
+        log.warning(
+            "no row of the backbone before training: %s. Here that is before_training=FILE", error
+        )
+        return []
     return [stored_row("before_training", before, validation, setting, place)]
 
 

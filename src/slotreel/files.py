@@ -41,20 +41,33 @@ def held(path: str | os.PathLike[str], patience_s: float = 0) -> Iterator[bool]:
     """
     deadline = time.monotonic() + patience_s
     with open(path, "w", encoding="utf-8") as file:
-        free = _lock(file)
+        free = take_lock(file)
         while not free and time.monotonic() < deadline:
             time.sleep(0.5)
-            free = _lock(file)
+            free = take_lock(file)
         yield free
 
 
-def _lock(file: IO[str]) -> bool:
-    """Whether nobody else has locked this file; also True where locks do not exist."""
+def take_lock(file: IO[Any], shared: bool = False) -> bool:
+    """Lock an open file until it is closed, here and in processes that inherit it.
+
+    Returns:
+        False if another process has it; True also where locks do not exist.
+    """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
     return True
+
+
+def is_held(path: str | os.PathLike[str]) -> bool:
+    """Whether another process holds this file; False if it is not there."""
+    try:
+        with open(path, "rb") as file:
+            return not take_lock(file, shared=True)
+    except OSError:
+        return False
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

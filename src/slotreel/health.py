@@ -7,7 +7,6 @@ draws depend on the seed and the video's id only, so that looking changes nothin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -17,7 +16,6 @@ from torch import Tensor
 from slotreel.errors import ConfigError
 from slotreel.inference.background import BackgroundRule
 from slotreel.interfaces import Objective
-from slotreel.layers.frames import normalising
 from slotreel.metrics.functional import contingency, label_count
 from slotreel.metrics.health import agreement, defined, mask_health, winners
 from slotreel.metrics.health_labelled import labelled_health
@@ -103,14 +101,12 @@ def _watch(
     """The first videos through the model."""
     source, protocol = validation.source, validation.protocol
     limit = min(MAX_FRAMES, protocol.max_frames or MAX_FRAMES)
-    constants = protocol.normalisation
     clips = []
     for index in range(min(num_videos, len(source))):
         video = source.info(index)
         numbers = list(range(0, video.num_frames, protocol.frame_stride))[:limit]
         (whole,) = plan_windows(numbers, None, "keep")
-        other = nullcontext() if constants is None else normalising(objective, **constants)
-        with evaluating(objective), other:
+        with evaluating(objective), protocol.conditions.imposed(objective):
             frames = segment(
                 objective,
                 source,

@@ -22,6 +22,7 @@ from slotreel.types import (
     Gather,
     GrouperOutput,
     Hints,
+    Level,
     LossOutput,
     MaskSource,
     MetricRow,
@@ -99,6 +100,7 @@ class Grouper(Part):
         num_slots: K.
         window: frames it must see together, for which ``prepare`` gets carry None; videos are
             streamed in groups of so many. None: frame t depends on frames <= t only.
+        num_iters: rounds per frame, which an evaluation may change; None where there are none.
         levels: levels of grouping with slots and masks of their own, which losses may ask for and
             evaluation may look at.
     """
@@ -106,6 +108,7 @@ class Grouper(Part):
     num_queries: int
     num_slots: int
     window: int | None = None
+    num_iters: int | None = None
     levels: frozenset[str] = frozenset()
 
     @abstractmethod
@@ -119,6 +122,10 @@ class Grouper(Part):
     @abstractmethod
     def forward(self, query: Tensor, memory: State, *, first: bool, noise: Noise) -> GrouperOutput:
         """Query (B, Q, D) and memory of one frame (axis T removed) -> slots, masks, levels."""
+
+    def confidence(self, slots: Tensor, levels: Mapping[str, Level]) -> Tensor | None:
+        """How sure it is of each slot's mask, (..., K) in [0, 1], at evaluation; None: no word."""
+        return None
 
 
 class Predictor(Part):

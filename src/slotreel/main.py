@@ -16,20 +16,13 @@ from omegaconf import DictConfig
 
 from slotreel.assemble import parts_table
 from slotreel.build import build_run
-from slotreel.command import command, say
+from slotreel.command import command
 from slotreel.errors import ConfigError
 from slotreel.files import held, write_text
+from slotreel.finishing import finish
 from slotreel.importing.hub import locate
-from slotreel.loggers import chosen_logger, open_sinks
-from slotreel.protocols.symptoms import flat_health
-from slotreel.report import (
-    published_rows,
-    score,
-    show_scores,
-    write_pictures,
-    write_report,
-)
-from slotreel.resume import cloned, reconcile, start_from, starting_point, stored_config
+from slotreel.loggers import open_sinks, remember_facts, stored_facts
+from slotreel.resume import settle, start_from, starting_point
 from slotreel.runtime.distributed import (
     World,
     choose_device,
@@ -38,16 +31,11 @@ from slotreel.runtime.distributed import (
     share_object,
 )
 from slotreel.runtime.job import check_time_limit, cpus, patience_s
-from slotreel.runtime.logging import FILE_ONLY, Sink, setup_logging
-from slotreel.runtime.provenance import describe_code
+from slotreel.runtime.logging import Sink, setup_logging
 from slotreel.runtime.signals import ignore_time_limit
-from slotreel.scores import Comparison, Row, flat_scores
 from slotreel.training import checkpoint
-from slotreel.training.evaluate import check_health, evaluate
 from slotreel.training.loop import fit
-from slotreel.training.run import Run, Validation
-from slotreel.trivial_log import Place
-from slotreel.trivial_runs import beside, trivial_comparison_rows
+from slotreel.training.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -88,10 +76,14 @@ def _train(
     started: float,
 ) -> int:
     """A run from its configuration to its report; returns the exit code."""
-    cfg, resuming = _settle(cfg, directory, list(hydra.overrides.task))
+    cfg, resuming = settle(cfg, directory, list(hydra.overrides.task))
 
     def sinks() -> list[Sink]:
-        return open_sinks(cfg, directory) if world.is_main else []
+        if not world.is_main:
+            return []
+        source = directory if resuming else cfg.clone and locate(cfg.clone)
+        remember_facts(cfg, directory, stored_facts(source))
+        return open_sinks(cfg, directory, facts=stored_facts(directory))
 
     start = starting_point(directory, cfg.init_from, resuming)
     fetch = start is None or not checkpoint.holds_everything(start.content)
@@ -105,7 +97,7 @@ def _train(
         with _profiled(directory) if cfg.trainer.profile else nullcontext():
             code = fit(run)
         if code == 0:
-            _finish(run, cfg, started)
+            finish(run, cfg, started)
     finally:
         run.logger.close()
     return code
@@ -134,21 +126,6 @@ def _wants_cuda(cfg: DictConfig) -> bool:
     return device == "cuda" or (device == "auto" and torch.cuda.is_available())
 
 
-def _settle(cfg: DictConfig, directory: Path, overrides: list[str]) -> tuple[DictConfig, bool]:
-    """The configuration that counts: the stored one if this directory holds a run already."""
-    stored = stored_config(directory)
-    if stored is None:
-        if cfg.resume:
-            raise ConfigError(
-                f"resume={cfg.resume}: no run with a checkpoint there; start one without resume="
-            )
-        if cfg.clone:
-            cfg = cloned(cfg, locate(cfg.clone), overrides)
-        return cfg, False
-    typed = overrides if cfg.resume else None
-    return reconcile(cfg, stored, typed), True
-
-
 def _introduce(run: Run, cfg: DictConfig) -> None:
     """Store the configuration, point runs/latest here, print what is about to be trained."""
     write_text(run.directory / "config.yaml", run.config)
@@ -171,80 +148,3 @@ def _point_latest(runs: Path, directory: Path) -> None:
         os.replace(temporary, link)
     except OSError as error:  # e.g. a file system without links
         log.warning("could not point %s to this run (%s)", link, error)
-
-
-def _finish(run: Run, cfg: DictConfig, started: float) -> None:
-    """Final scores beside trivial rows, pictures, and what to type next."""
-    tables = run.state.tables or evaluate(run, stop=lambda: False)
-    assert tables is not None
-    if run.state.tables is None:  # the run was finished before this process began
-        check_health(run)
-    if run.world.is_main:
-        comparisons = []
-        for validation in run.validations:
-            if not validation.labelled:
-                continue
-            table = tables[validation.name]
-            rows = [Row("this run", "last", table, run.state.step), *_best_row(run, validation)]
-            trivial = _trivial(run, cfg, validation) if cfg.trainer.trivial_rows else []
-            health = run.state.health[validation.name]
-            values = flat_scores(rows[0], trivial) | flat_health(validation.name, health)
-            run.logger.log(run.state.step, values)
-            run.logger.summary({f"last/{key}": value for key, value in values.items()})
-            source = run.objective.mask_source(validation.protocol.masks)
-            papers, every = published_rows(cfg), [*trivial, *rows]
-            comparisons.append(Comparison(every, cfg.num_slots, source, papers, health=health))
-        if run.state.best is not None:  # selected with labels
-            run.logger.summary({f"best/{name}": x for name, x in run.state.best._asdict().items()})
-        minutes = {
-            "wall_minutes": (time.perf_counter() - started) / 60,
-            "cpu_minutes": time.process_time() / 60,
-        }
-        facts = {"seed": cfg.seed, "step": run.state.step, "checkpoint": str(run.directory)}
-        text = write_report(run.directory, comparisons, **facts, **minutes, **describe_code())
-        shown = {FILE_ONLY: show_scores(run.directory, comparisons)}
-        log.info("scores of step %d:\n%s", run.state.step, text, extra=shown)
-        _show(run, minutes)
-
-
-def _trivial(run: Run, cfg: DictConfig, validation: Validation) -> list[Row]:
-    place = Place(
-        Path(cfg.paths.runs) / "trivial",
-        chosen_logger(cfg),
-        run.state.step,
-        run.settings.batch_size,
-    )
-    return trivial_comparison_rows(validation, beside(run.objective, cfg, run.device), place)
-
-
-def _best_row(run: Run, validation: Validation) -> list[Row]:
-    """The checkpoint that validation picked (with labels, so it is marked), if not the last."""
-    best = run.state.best
-    if best is None or best.step == run.state.step:
-        return []
-    content = checkpoint.read(run.directory / "checkpoints" / "best.pt")
-    last = {k: v.clone() for k, v in run.objective.state_dict().items()}
-    checkpoint.load_objective(run.objective, content, "best.pt")
-    table = score(run.objective, validation, run.image_size, run.device)
-    run.objective.load_state_dict(last)
-    return [Row("this run", "best", table, best.step)]
-
-
-def _show(run: Run, minutes: dict[str, float]) -> None:
-    pictures: list[Path] = []
-    for validation in run.validations[:1]:
-        folder = run.directory / "media"
-        pictures = write_pictures(folder, run.objective, validation, run.image_size, run.device)
-        for path in pictures:
-            run.logger.media(run.state.step, f"{path.stem}{path.suffix.replace('.', '_')}", path)
-    directory = min(os.path.relpath(run.directory), str(run.directory), key=len)
-    predict = f"./predict.py checkpoint={directory}"
-    say(
-        f"\n{run.state.step} steps in {minutes['wall_minutes']:.1f} minutes "
-        f"({minutes['cpu_minutes']:.1f} CPU-minutes). Everything is in {directory}\n\n"
-        "Next:\n"
-        + (f"  look          open {directory}/media/{pictures[1].name}\n" if pictures else "")
-        + (f"  your video    {predict} input=VIDEO.mp4 output=out\n" if pictures else "")
-        + f"  train longer  ./train.py clone={directory} init_from={directory} "
-        f"trainer.num_steps={4 * run.settings.num_steps}"
-    )

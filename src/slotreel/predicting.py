@@ -100,7 +100,7 @@ def _drawing(cfg: DictConfig) -> Drawing:
 
 
 def _conditioned(cfg: DictConfig, objective: Objective) -> Objective:
-    """The objective itself, or what spreads the user's masks of the first frame by its features."""
+    """The objective, or what spreads masks of the first frame by its features; linked if asked."""
     if cfg.get("propagation"):
         objective = make(cfg.propagation)(objective)
     if cfg.first_mask and not objective.conditional:
@@ -113,7 +113,7 @@ def _conditioned(cfg: DictConfig, objective: Objective) -> Objective:
             f"background={cfg.background} names a slot, and propagation knows the background from "
             "first_mask=; drop background="
         )
-    return objective
+    return make(cfg.tracks)(objective) if cfg.get("tracks") else objective
 
 
 def _first_labels(cfg: DictConfig, videos: list[InputVideo]) -> np.ndarray | None:

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -23,7 +23,7 @@ from slotreel.runtime.logging import Sink
 from slotreel.score_colour import print_scores
 from slotreel.score_text import score_table_text, verdict
 from slotreel.scores import Comparison, Published, Row, check_same, flat_scores, scores_json
-from slotreel.training.run import Validation
+from slotreel.training.run import Run, Validation
 from slotreel.types import VideoInfo
 from slotreel.visualize import mask_picture, mask_video
 
@@ -79,12 +79,32 @@ def log_scores(sink: Sink, comparisons: Sequence[Comparison], step: int) -> None
         log_videos(sink, row, step)
 
 
-def log_videos(sink: Sink, row: Row, step: int) -> None:
-    """A table with one row per video."""
+def summarise(run: Run, row: Row, values: dict[str, float]) -> None:
+    """``last/…`` or ``best/…`` with its step, in the table of runs; best was chosen with labels."""
+    run.logger.summary({f"{row.kind}/{key}": value for key, value in values.items()})
+    run.logger.summary({f"{row.kind}/step": row.step})
+    best = run.state.best
+    if row.kind == "last" and best is not None:
+        run.logger.summary({"best/value": best.value, "best/step": best.step})
+        if best.step == row.step:
+            run.logger.summary({f"best/{key}": value for key, value in values.items()})
+
+
+class TakesTables(Protocol):
+    """A sink, or all sinks of a run."""
+
+    def table(
+        self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """See ``Sink``."""
+
+
+def log_videos(sink: TakesTables, row: Row, step: int) -> None:
+    """A table with one row per video: ``clip_id`` and the metrics of the protocol."""
     metrics = sorted(row.table.means())
     lines = []
-    for video, scores in sorted(row.table.rows.items()):
-        own = ScoreTable(row.table.set, row.table.protocol, "", {video: scores}).means()
+    for video in sorted(row.table.rows):
+        own = row.table.only(video).means()
         lines.append([video, *(own.get(metric) for metric in metrics)])
     name = f"eval/{row.table.set}/{row.table.protocol}"
     sink.table(step, name, ["clip_id", *metrics], lines)
@@ -128,6 +148,8 @@ def write_pictures(
     name, source, protocol, *_ = validation
     for index in range(min(num_videos, len(source))):
         clip = protocol.clip(objective, source, index, image_size=image_size, device=device)
+        if clip is None:
+            break
         predictions = {"slots": clip.prediction}
         stem = directory / f"{name}_{index:02d}"
         write_image(stem.with_suffix(".png"), mask_picture(clip.video, clip.truth, predictions))

@@ -10,12 +10,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from slotreel.errors import CheckpointError, ConfigError
 from slotreel.importing.hub import locate
+from slotreel.interfaces import Objective
 from slotreel.training import checkpoint
 from slotreel.training.run import Best, Run
 
 log = logging.getLogger(__name__)
 
 CHANGEABLE = (
+    "sweep_name",
     "logger",
     "paths",
     "resume",
@@ -26,7 +28,12 @@ CHANGEABLE = (
     "trainer.log_every",
     "trainer.keep",
     "trainer.health_videos",
+    "trainer.media_clips",
+    "trainer.media_frames",
 )
+
+
+_SHOWN = 12  # keys that differ
 
 
 class Start(NamedTuple):
@@ -36,7 +43,31 @@ class Start(NamedTuple):
     content: dict[str, Any]
 
 
-_GLOBAL = {"experiment", "debug", "sweep"}  # groups that may set any key
+_GLOBAL = {"experiment", "debug", "sweep", "cluster"}  # groups that may set any key
+
+
+def settle(cfg: DictConfig, directory: Path, overrides: list[str]) -> tuple[DictConfig, bool]:
+    """The configuration that counts, and whether ``directory`` holds a run to go on with.
+
+    Args:
+        cfg: the configuration just composed.
+        directory: of the run.
+        overrides: what the user typed.
+
+    Raises:
+        ConfigError: ``resume=`` names no run, or its configuration differs, see ``reconcile``.
+        CheckpointError: ``clone=`` names no run.
+    """
+    stored = stored_config(directory)
+    if stored is None and cfg.resume:
+        raise ConfigError(
+            f"resume={cfg.resume}: no run with a checkpoint there; start one without resume="
+        )
+    if cfg.clone and not cfg.resume:
+        cfg = cloned(cfg, locate(cfg.clone), overrides)
+    if stored is None:
+        return cfg, False
+    return reconcile(cfg, stored, overrides if cfg.resume else None), True
 
 
 def stored_config(directory: Path) -> DictConfig | None:
@@ -76,9 +107,10 @@ def reconcile(cfg: DictConfig, stored: DictConfig, overrides: list[str] | None) 
     refused = sorted(key for key in changed if not _under(key, CHANGEABLE))
     if refused:
         lines = [f"  {k}: {old.get(k, '(absent)')} -> {new.get(k, '(absent)')}" for k in refused]
+        more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
         raise ConfigError(
             "a run keeps its configuration when it is resumed; these differ:\n"
-            + "\n".join(lines[:12])
+            + "\n".join([*lines[:_SHOWN], *more])
             + "\nDrop them to go on, or start a new run from its weights with init_from=RUN"
         )
     merged = stored.copy()
@@ -165,8 +197,17 @@ def start_from(run: Run, start: Start, resuming: bool) -> None:
     if resuming:
         _restore(run, start)
         return
-    checkpoint.load_objective(run.objective, start.content, str(start.path))
+    start_weights(run.objective, start)
     log.info("weights from %s", start.path)
+
+
+def start_weights(objective: Objective, start: Start) -> None:
+    """Fill a model with the weights of a checkpoint.
+
+    Raises:
+        CheckpointError: it belongs to another model.
+    """
+    checkpoint.load_objective(objective, start.content, str(start.path))
 
 
 def _restore(run: Run, start: Start) -> None:
@@ -176,5 +217,6 @@ def _restore(run: Run, start: Start) -> None:
     run.optimizer.torch.load_state_dict(content["optimizer"])
     run.state.step = content["step"]
     run.state.evaluated_step = content["evaluated_step"]
+    run.state.hours = content.get("hours", 0.0)
     run.state.best = None if content["best"] is None else Best(*content["best"])
     log.info("resumed %s at step %d", run.directory, run.state.step)

@@ -38,7 +38,7 @@ def score_table_text(comparisons: Sequence[Comparison], metrics: Sequence[str] =
 def _section(comparison: Comparison, metrics: Sequence[str]) -> str:
     """Heading, table and remarks of one comparison."""
     columns = columns_of(comparison.rows, metrics)
-    table = _markdown(table_lines(comparison, columns))
+    table = markdown_table(table_lines(comparison, columns))
     return "\n".join([*heading(comparison), "", table, "", *remarks(comparison, columns)])
 
 
@@ -168,7 +168,7 @@ def _defeats(row: Row, best: dict[str, tuple[float, str]], columns: Sequence[str
     return f"{row.caption()} does not beat {rivals}." if lost else ""
 
 
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
+def markdown_table(lines: Sequence[Sequence[str]]) -> str:
     """A table with aligned columns, the first to the left and numbers to the right."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from slotreel.protocols.score_table import ScoreTable
@@ -70,6 +70,7 @@ class Comparison(NamedTuple):
     published: Sequence[Published] = ()  # of the system that is scored
     seeds: int = 1  # runs behind the row
     health: Health = {}  # noqa: RUF012  slots of the system that is scored, by mask source
+    data: Mapping[str, Any] | None = None  # settings of the videos; None if nobody wrote it down
 
 
 def skill(score: float, best_trivial: float) -> float:
@@ -148,9 +149,10 @@ def check_same(rows: Sequence[Row]) -> ScoreTable:
 def scores_json(comparisons: Sequence[Comparison], **facts: Any) -> dict[str, Any]:
     """Everything the tables show and every video's row, as fractions, fit for ``write_json``.
 
-    Layout: ``{**facts, "sets": {set: {protocol: {"description", "num_videos", "num_slots",
-    "masks", "health": {source: {number: value}}, "rows": [{"label", "kind", "step", "means",
-    "counts", "skill", "videos"}]}}}}``; a skill is missing where the trivial row is perfect.
+    Layout: ``{**facts, "sets": {set: {protocol: {"description", "data", "num_videos",
+    "num_slots", "masks", "health": {source: {number: value}}, "rows": [{"label", "kind", "step",
+    "means", "counts", "skill", "videos"}]}}}}``; a skill is missing where the trivial row is
+    perfect.
 
     Args:
         comparisons: one per set and protocol.
@@ -169,6 +171,7 @@ def scores_json(comparisons: Sequence[Comparison], **facts: Any) -> dict[str, An
         best = best_trivial(comparison.rows)
         protocols[first.protocol] = {
             "description": first.description,
+            "data": comparison.data,
             "counted": first.counted(),
             "num_videos": len(first.rows),
             "num_slots": comparison.num_slots,

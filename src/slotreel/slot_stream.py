@@ -68,6 +68,11 @@ class SlotStream(Stream):
                 raise ConfigError("this decoder has no masks; type masks=grouper")
             masks, (h, w) = decoded.masks, decoded.grid
         masks = masks.reshape(*masks.shape[:2], h, w)  # (n, K, h, w)
+        sure = None  # of each mask of the grouper's own slots
+        if self.masks != "decoder" and slots.shape == out.slots.shape:
+            sure = self.model.grouper.confidence(slots, out.levels)
+        scores = [None] * len(frames) if sure is None else list(sure[0])
         return [
-            Prediction(start + i, masks=masks[i], slots=slots[0, i]) for i in range(len(frames))
+            Prediction(start + i, masks=masks[i], slots=slots[0, i], scores=scores[i])
+            for i in range(len(frames))
         ]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from slotreel.colours import colour_masks, match_colours, overlay
+from slotreel.colours import COLOURS, colour_masks, match_colours, overlay
 from slotreel.data.geometry import nearest_resize
 from slotreel.data.video_write import VideoWriter
 
@@ -20,6 +20,8 @@ __all__ = ["colour_masks", "mask_picture", "mask_video", "match_colours", "overl
 SMALL_PX, LARGE_PX = 96, 256  # a cell's shorter side is at least this, its longer at most that
 GAP_PX, CAPTION_PX = 3, 13
 DIM = 0.75  # brightness of the grey frame under label maps
+DARK = 0.15  # brightness of a slot's cell outside the slot
+EDGE_PX = 2  # border of a slot's cell
 
 
 class _Strip:
@@ -31,6 +33,7 @@ class _Strip:
         truth: np.ndarray | None,
         predictions: Mapping[str, np.ndarray],
         alpha: float,
+        scale: int = 1,
     ) -> None:
         num_frames = len(video)
         maps = ({} if truth is None else {"truth": truth}) | dict(predictions)
@@ -41,7 +44,8 @@ class _Strip:
                     f"got {labels.dtype} {labels.shape}"
                 )
         self.video, self.alpha = video, alpha
-        self.size = _cell(video.shape[1], video.shape[2])
+        height, width = _cell(video.shape[1], video.shape[2])
+        self.size = (height * scale, width * scale)
         self.rows: dict[str, np.ndarray | None] = {"video": None}
         reference: np.ndarray | None = None
         for name, labels in maps.items():
@@ -66,6 +70,36 @@ class _Strip:
         return overlay((grey * DIM).astype(np.uint8), labels[t], self.alpha)
 
 
+class _SlotCells:
+    """A small cell per slot that owns a pixel: the frame, dark outside the slot, in its colour."""
+
+    def __init__(self, strip: _Strip, row: str, width: int) -> None:
+        labels = strip.rows[row]
+        assert labels is not None
+        self.strip, self.labels = strip, labels
+        self.slots = np.unique(labels)
+        self.size = (max(1, strip.size[0] // 2), max(1, strip.size[1] // 2))
+        self.step = tuple(side + 2 * (EDGE_PX + GAP_PX) for side in self.size)
+        self.columns = max(1, width // self.step[1])
+        rows = -(-len(self.slots) // self.columns)
+        self.shape = (rows * self.step[0], max(width, self.columns * self.step[1]), 3)
+
+    def __call__(self, t: int) -> np.ndarray:
+        """The cells of one frame, uint8 (height, width, 3)."""
+        page = np.full(self.shape, 255, np.uint8)
+        frame = self.strip.cell("video", t)
+        for number, slot in enumerate(self.slots):
+            light = np.where(self.labels[t] == slot, 1.0, DARK)[..., None]
+            cell = Image.fromarray((frame * light).astype(np.uint8))
+            cell = cell.resize(self.size[::-1], Image.Resampling.BOX)
+            top, left = np.array(divmod(number, self.columns)) * self.step + GAP_PX
+            bottom, right = (np.array([top, left]) + self.size + 2 * EDGE_PX).tolist()
+            page[top:bottom, left:right] = COLOURS[slot]
+            inner = slice(top + EDGE_PX, bottom - EDGE_PX), slice(left + EDGE_PX, right - EDGE_PX)
+            page[inner] = np.asarray(cell)
+        return page
+
+
 def _cell(height: int, width: int) -> tuple[int, int]:
     """Size of a cell: small frames enlarged by a whole factor, large ones shrunk."""
     grow = -(-SMALL_PX // min(height, width))
@@ -79,9 +113,11 @@ def mask_picture(
     predictions: Mapping[str, np.ndarray],
     *,
     max_columns: int = 8,
+    frames: Sequence[int] | None = None,
     alpha: float = 0.7,
+    scale: int = 1,
 ) -> np.ndarray:
-    """Rows: video, truth, each prediction; columns: frames spread evenly over the clip.
+    """Rows: video, truth, each prediction; columns: frames, spread evenly over the clip.
 
     Label maps lie over the grey frame. Colours follow the truth, without truth the first
     prediction, over the whole clip; grey is background and the slot that matches it best.
@@ -91,7 +127,9 @@ def mask_picture(
         truth: uint8 (T, H0, W0) or None.
         predictions: caption -> uint8 (T, H0, W0).
         max_columns: most frames to show.
+        frames: which to show instead.
         alpha: weight of the colours.
+        scale: everything this much larger, for print.
 
     Returns:
         uint8 picture (height, width, 3).
@@ -101,21 +139,23 @@ def mask_picture(
     """
     if not len(video):
         raise ValueError("expected a video of at least one frame, got none")
-    strip = _Strip(video, truth, predictions, alpha)
-    columns = np.unique(np.linspace(0, len(video) - 1, max_columns).round().astype(int))
+    strip = _Strip(video, truth, predictions, alpha, scale)
+    spread = np.unique(np.linspace(0, len(video) - 1, max_columns).round().astype(int))
+    columns = spread.tolist() if frames is None else list(frames)
+    font, gap, caption = caption_font(scale), GAP_PX * scale, CAPTION_PX * scale
     rows = [np.stack([strip.cell(name, int(t)) for t in columns]) for name in strip.rows]
-    margin = max(round(_font().getlength(name)) for name in strip.rows) + 3 * GAP_PX
+    margin = max(round(font.getlength(name)) for name in strip.rows) + 3 * gap
     height, width = strip.size
-    step_y, step_x = height + GAP_PX, width + GAP_PX
-    picture = np.full((CAPTION_PX + len(rows) * step_y, margin + len(columns) * step_x, 3), 255)
+    step_y, step_x = height + gap, width + gap
+    picture = np.full((caption + len(rows) * step_y, margin + len(columns) * step_x, 3), 255)
     canvas = Image.fromarray(picture.astype(np.uint8))
     draw = ImageDraw.Draw(canvas)
     for x, t in enumerate(columns):
-        draw.text((margin + x * step_x, 0), str(t), fill=(90, 90, 90), font=_font())
+        draw.text((margin + x * step_x, 0), str(t), fill=(90, 90, 90), font=font)
     for y, (name, cells) in enumerate(zip(strip.rows, rows, strict=True)):
-        top = CAPTION_PX + y * step_y
+        top = caption + y * step_y
         middle = top + height // 2
-        draw.text((GAP_PX, middle), name, fill=(0, 0, 0), font=_font(), anchor="lm")
+        draw.text((gap, middle), name, fill=(0, 0, 0), font=font, anchor="lm")
         for x, cell in enumerate(cells):
             canvas.paste(Image.fromarray(cell), (margin + x * step_x, top))
     return np.asarray(canvas)
@@ -129,6 +169,7 @@ def mask_video(
     *,
     fps: float = 8.0,
     alpha: float = 0.7,
+    slots_of: str | None = None,
 ) -> None:
     """The rows of ``mask_picture`` side by side, as a moving .mp4 or .gif.
 
@@ -139,28 +180,37 @@ def mask_video(
         predictions: caption -> uint8 (T, H0, W0).
         fps: frames per second.
         alpha: weight of the colours.
+        slots_of: caption of the prediction whose slots get a cell each below; None for no cells.
 
     Raises:
         ValueError: if there is no frame, a label map does not fit, or the suffix is another.
     """
     strip = _Strip(video, truth, predictions, alpha)
+    cells: _SlotCells | None = None
     with VideoWriter(path, fps) as writer:
         for t in range(len(video)):
-            writer.write(_side_by_side([strip.cell(name, t) for name in strip.rows], strip.rows))
+            page = _side_by_side([strip.cell(name, t) for name in strip.rows], strip.rows)
+            if slots_of is not None:
+                cells = cells or _SlotCells(strip, slots_of, page.shape[1])
+                below = cells(t)
+                wider = ((0, 0), (0, below.shape[1] - page.shape[1]), (0, 0))
+                page = np.concatenate([np.pad(page, wider, constant_values=255), below])
+            writer.write(page)
 
 
 def _side_by_side(cells: Sequence[np.ndarray], names: Mapping[str, object]) -> np.ndarray:
     """Cells in one row, captions above; a column is at least as wide as its caption."""
     height, width = cells[0].shape[:2]
-    step = max(width, *(round(_font().getlength(name)) for name in names)) + 2 * GAP_PX
+    step = max(width, *(round(caption_font().getlength(name)) for name in names)) + 2 * GAP_PX
     canvas = Image.new("RGB", (len(cells) * step, CAPTION_PX + height + 2 * GAP_PX), "white")
     draw = ImageDraw.Draw(canvas)
     for x, (name, cell) in enumerate(zip(names, cells, strict=True)):
         centre = x * step + step // 2
-        draw.text((centre, 1), name, fill=(0, 0, 0), font=_font(), anchor="mt")
+        draw.text((centre, 1), name, fill=(0, 0, 0), font=caption_font(), anchor="mt")
         canvas.paste(Image.fromarray(cell), (centre - width // 2, CAPTION_PX + GAP_PX))
     return np.asarray(canvas)
 
 
-def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size=11)
+def caption_font(scale: int = 1) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """The font of captions."""
+    return ImageFont.load_default(size=11 * scale)

@@ -95,6 +95,21 @@ def test_without_a_network(cache: Path, remote: Path, table: Callable[..., Path]
     assert put.is_file()  # the user's own file stays
 
 
+def test_a_file_behind_a_page_for_people(
+    cache: Path, remote: Path, table: Callable[..., Path]
+) -> None:
+    put = cache / "downloads" / "slotcontrast" / "mine.ckpt"
+    by_hand = table(url="https://example.org/page", file="mine.ckpt")
+    with pytest.raises(CheckpointError) as caught:
+        hub.locate(f"hub:{NAME}", by_hand)
+    assert f"Open https://example.org/page and follow its link, put the file at {put}" in str(
+        caught.value
+    )
+    put.parent.mkdir(parents=True)
+    remote.rename(put)
+    assert hub.locate(f"hub:{NAME}", by_hand).is_dir()
+
+
 def test_an_unknown_name() -> None:
     with pytest.raises(CheckpointError, match=r"did you mean: .*slotcontrast/movi_c"):
         hub.locate("hub:slotcontrast/movi_d")
@@ -120,12 +135,11 @@ def test_commands_take_a_name(cache: Path, tmp_path: Path) -> None:
 
 def test_the_table_agrees_with_the_experiments() -> None:
     every = hub.entries()
-    fetched = PRESETS.keys() - {"smtc"}  # whose weights no program can fetch
-    assert set(every) == {f"{source}/{preset}" for source in fetched for preset in PRESETS[source]}
+    assert set(every) == {f"{source}/{preset}" for source in PRESETS for preset in PRESETS[source]}
     for name, entry in every.items():
         assert name == f"{entry.source}/{entry.preset}"
         assert entry.url.startswith("https://")
-        assert entry.url.endswith(".ckpt")
+        assert entry.url.endswith(".ckpt") or entry.file == f"{entry.preset}.pth"
         experiment = CONF / "experiment" / f"{entry.source}_{entry.preset}.yaml"
         papers = yaml.safe_load(experiment.read_text())["published"]
         assert entry.published == [pytest.approx(100 * paper["value"]) for paper in papers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -231,6 +232,17 @@ def test_masks_are_assignments_and_levels_belong_together() -> None:
         torch.testing.assert_close(masks.sum(1), ones)
     torch.testing.assert_close(out.masks.reshape(2, 3, 2, 6).sum(2), semantic.masks)
     assert torch.equal(instance.slots, out.slots)
+
+
+def test_confidence_is_the_cosine_with_the_own_semantic() -> None:
+    grouper, mu = seeded()
+    out = run(grouper, mu.expand(2, -1, -1), draw("x", (2, 6, 8)), draw("eps", (2, 3, 2, 8)))
+    sure = grouper.confidence(out.slots, out.levels)
+    semantic, instance = out.levels["semantic"].slots, out.slots
+    for b, s, p in itertools.product(range(2), range(3), range(2)):
+        own, its = instance[b, 2 * s + p].detach(), semantic[b, s].detach()
+        cosine = float(own @ its / (own.norm() * its.norm()))
+        assert float(sure[b, 2 * s + p]) == pytest.approx(max(cosine, 0.0), abs=1e-6)
 
 
 def test_semantics_may_be_permuted() -> None:

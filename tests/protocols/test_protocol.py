@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from slotreel.assemble import make
+from slotreel.assemble import build_objective, make
 from slotreel.backbones.patches import PatchPixels
 from slotreel.backbones.small_cnn import SmallCNN
 from slotreel.baselines.trivial import KeepFirst
 from slotreel.errors import ConfigError, DataError
 from slotreel.features_only import FeaturesOnly
+from slotreel.inference.tracks import Tracks
 from slotreel.interfaces import Metric
 from slotreel.metrics.jf import JF
 from slotreel.metrics.segmentation import Segmentation
@@ -20,7 +21,7 @@ from slotreel.metrics.single_object import SingleObject
 from slotreel.protocols.framing import centre_square
 from slotreel.protocols.protocol import Protocol, ScoreTable
 from slotreel.protocols.score_table import VideoFacts
-from slotreel.types import Prediction
+from slotreel.types import Prediction, VideoInfo
 from tests import running
 from tests.protocols.conftest import scene
 
@@ -397,8 +398,61 @@ def test_a_protocol_may_normalise_pixels_its_own_way(make_videos, make_answers):
         look(normalisation={"mean": [0.1] * 3, "std": [1.0] * 3})
 
 
+def test_a_protocol_may_change_the_rounds_of_the_grouper(make_videos, monkeypatch):
+    videos = make_videos({"a": scene(2, 0)})
+    model, crossed = (
+        build_objective(running.composed("train", "image_size=32", f"grouper={name}"))
+        for name in ("slot_attention", "cross_attention")
+    )
+    own = model.model.grouper.num_iters
+    seen = []
+    monkeypatch.setattr(
+        type(model.model.grouper),
+        "confidence",
+        lambda self, slots, levels: seen.append(self.num_iters),
+    )
+    protocol(num_iters=5, masks="grouper").run(model, videos, **RUN | {"image_size": (32, 32)})
+    assert set(seen) == {5}
+    assert model.model.grouper.num_iters == own != 5
+    assert "5 rounds of the grouper" in protocol(num_iters=5).describe()
+    protocol(num_iters=5, masks="grouper").run(crossed, videos, **RUN | {"image_size": (32, 32)})
+    assert crossed.model.grouper.num_iters is None
+
+
+def test_a_protocol_may_link_slots(make_videos, make_answers):
+    """Slots that change places score as if they had not."""
+    videos = make_videos({"a": scene(4, 0)})
+    truth = torch.as_tensor(videos.videos["a"]).long()
+
+    def swapping(video, t, frame):
+        masks = torch.nn.functional.one_hot(truth[t], 3).permute(2, 0, 1).float()
+        return Prediction(t, masks=masks.roll(t, dims=0))
+
+    plain = protocol().run(make_answers(swapping), videos, **RUN).means()
+    linked = protocol(tracks=Tracks).run(make_answers(swapping), videos, **RUN).means()
+    assert linked["mbo_video"] == pytest.approx(1.0)
+    assert plain["mbo_video"] < 0.9
+    assert linked["mbo_frame"] == pytest.approx(plain["mbo_frame"])
+    assert "Tracks()" in protocol(tracks=Tracks).describe()
+
+
 def test_parts_of_a_score_are_averaged():
     scores = table(a={"pck/one": (1.0, 2.0), "pck/two": (3.0, 3.0)}, b={"pck/one": (2.0, 2.0)})
     assert scores.means() == {"pck": (0.75 + 1.0) / 2}
     assert scores.parts() == {"pck/one": 0.75, "pck/two": 1.0}
     assert scores.counts() == {"pck": 2.0}
+
+
+def test_only_masks_of_instances_carry_the_confidence_of_the_grouper():
+    model = build_objective(
+        running.composed(
+            "train", "image_size=32", "grouper=smtc", "losses=ss_contrastive", "projector=mlp2"
+        )
+    )
+    frames = torch.rand(3, 3, 32, 32)
+    video = VideoInfo("a", 3, (32, 32))
+    for masks in ("grouper", "instance", "semantic", "decoder"):
+        stream = model.eval().stream(video, masks=masks)
+        for said in [*stream.push(frames), *stream.finish()]:
+            assert (said.scores is not None) == (masks in ("grouper", "instance"))
+            assert said.scores is None or len(said.scores) == len(said.masks)

@@ -55,6 +55,8 @@ class SlotAttention(Grouper):
             an MLP that would never be trained.
     """
 
+    num_iters: int
+
     def __init__(
         self,
         dims: Dims,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -75,6 +76,7 @@ class SMTC(Grouper):
         ConfigError: a number out of range, an unknown word.
     """
 
+    num_iters: int
     levels = frozenset({"semantic", "instance"})
 
     def __init__(
@@ -158,6 +160,11 @@ class SMTC(Grouper):
             "instance": Level(slots, parts.flatten(1, 2) / share.shape[1], within.flatten(1, 2)),
         }
         return GrouperOutput(slots, masks, levels)
+
+    def confidence(self, slots: Tensor, levels: Mapping[str, Level]) -> Tensor:
+        """Cosine (..., S*P) of each instance with its semantic, 0 where it is below."""
+        semantic = levels["semantic"].slots.repeat_interleave(self.num_instances, dim=-2)
+        return F.cosine_similarity(slots, semantic, dim=-1).clamp(min=0)
 
     def _draw_instances(self, query: Tensor, noise: Noise) -> Tensor:
         """Starting points (B, S, P, D) of the instances around the queries (B, S, D)."""

@@ -39,8 +39,9 @@ class Entry(NamedTuple):
     sha256: str | None
     source: str
     preset: str
-    licence: str
+    licence: str | None
     published: list[float]
+    file: str | None = None
 
 
 def entries(table: Path = TABLE) -> dict[str, Entry]:
@@ -82,8 +83,13 @@ def locate(spec: str | Path, table: Path = TABLE) -> Path:
 
 def _bring(name: str, entry: Entry, directory: Path) -> None:
     folder = cache() / "downloads" / entry.source
-    file = folder / entry.url.rsplit("/", 1)[1]
+    file = folder / (entry.file or entry.url.rsplit("/", 1)[1])
     ours = not file.is_file()
+    if ours and entry.file:
+        raise CheckpointError(
+            f"{PREFIX}{name}: no program may fetch this file. Open {entry.url} and follow its "
+            f"link, put the file at {file}, and type the same again"
+        )
     if ours:
         log.info("%s%s: fetching %s (licence %s)", PREFIX, name, entry.url, entry.licence)
         _download(name, entry, folder, file)

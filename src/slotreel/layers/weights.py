@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import pathlib
 import pickle
 from collections.abc import Mapping
@@ -16,20 +15,18 @@ from torch import Tensor, nn
 
 from slotreel.errors import CheckpointError, ConfigError
 
-log = logging.getLogger(__name__)
-
 # Plain data that published checkpoints carry beside their tensors (DINO: args; Lightning: paths).
 _HARMLESS: list[Any] = [argparse.Namespace, pathlib.PosixPath]
 _SHOWN = 8
 
 
 def is_random(weights: str | None, default: str, who: str) -> bool:
-    """Whether ``weights`` asks for an untrained network, which is logged.
+    """Whether ``weights`` asks for an untrained network.
 
     Args:
         weights: ``random``, the name of weights that are known, or a file.
         default: that name.
-        who: the backbone, for the log and the error.
+        who: the backbone, for the error.
 
     Raises:
         ConfigError: nothing is named.
@@ -39,8 +36,6 @@ def is_random(weights: str | None, default: str, who: str) -> bool:
             f"{who} expects backbone.weights, got {weights!r}; type backbone.weights={default}, "
             "backbone.weights=FILE or backbone.weights=random"
         )
-    if weights == "random":
-        log.info("%s has random weights: features mean little", who)
     return weights == "random"
 
 

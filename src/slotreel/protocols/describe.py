@@ -27,8 +27,9 @@ def describe(protocol: Protocol, trained_size: tuple[int, int] | None) -> str:
         _frames(protocol),
         _unit(protocol),
         protocol.framing.describe(size)
-        + _normalisation(protocol)
+        + protocol.conditions.describe()
         + f"; masks={protocol.masks}, background slot: {protocol.background.rule}{through}"
+        + ("" if protocol.tracks is None else f"; {_describe_partial(protocol.tracks)}")
         + "; frames without annotation not scored",
         *(_describe_metric(metric) for metric in protocol.metrics),
     ]
@@ -53,13 +54,6 @@ def _unit(protocol: Protocol) -> str:
     if protocol.window is None:
         return "whole video streamed"
     return f"windows of {protocol.window} frames from new slots, remainder {protocol.remainder}"
-
-
-def _normalisation(protocol: Protocol) -> str:
-    constants = protocol.normalisation
-    if constants is None:
-        return ""
-    return "; normalised by " + ", ".join(f"{k} {list(v)}" for k, v in constants.items())
 
 
 def _describe_metric(metric: Metric) -> str:

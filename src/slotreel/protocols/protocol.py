@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from slotreel.errors import ConfigError, DataError, nearest
 from slotreel.inference.background import BackgroundRule
 from slotreel.interfaces import Metric, Objective, VideoSource
-from slotreel.layers.frames import normalising
+from slotreel.protocols.conditions import Conditions
 from slotreel.protocols.describe import describe
 from slotreel.protocols.framing import parse_framing
 from slotreel.protocols.score_table import ScoreTable, VideoFacts
@@ -53,12 +52,16 @@ class Protocol:
             has any, else the grouper's).
         background: which slot becomes background (label 0): ``none``, ``largest``, ``border`` or a
             slot's number, decided on the first frames of each video.
+        tracks: makes of the model one whose slots are linked over time or limited in number, see
+            ``Tracks``; null takes the model's slots as they are.
         image_size: size of the frames the model sees, pixels: one number for a square or
             [height, width]; null = what the model asks for, usually its training size.
         interpolation: how frames are brought to that size: nearest, bilinear or bicubic.
         antialias: average over what a smaller size leaves out.
         normalisation: ``{mean: [...], std: [...]}`` in place of what the backbone's weights were
             trained with, where a published evaluation did so; null leaves the backbone's own.
+        num_iters: rounds of the grouper per frame in place of those it was trained with (a first
+            frame that has its own number keeps it); null leaves them.
         crop: ``whole`` frames, or the ``centre_square`` of frames and truth.
         compare: at the size of the ``truth``, or at the size the ``model`` sees.
         max_frames: no more than this many frames of each video, from its start; null = all.
@@ -83,10 +86,12 @@ class Protocol:
         through: Callable[[Objective], Objective] | None = None,
         masks: MaskSource = "auto",
         background: str | int = "none",
+        tracks: Callable[[Objective], Objective] | None = None,
         image_size: int | Sequence[int] | None = None,
         interpolation: str = "bilinear",
         antialias: bool = True,
         normalisation: Mapping[str, Sequence[float]] | None = None,
+        num_iters: int | None = None,
         crop: str = "whole",
         compare: str = "truth",
         max_frames: int | None = None,
@@ -101,6 +106,7 @@ class Protocol:
         if masks not in get_args(MaskSource):
             raise ConfigError(f"masks={masks} is unknown; {nearest(masks, get_args(MaskSource))}")
         limits = {"max_frames": max_frames, "max_videos": max_videos, "window": window}
+        limits["num_iters"] = num_iters
         numbers = {"frame_stride": frame_stride, "chunk": chunk}
         numbers |= {key: value for key, value in limits.items() if value is not None}
         for key, value in numbers.items():
@@ -108,8 +114,8 @@ class Protocol:
                 raise ConfigError(f"expected {key} of at least 1, got {value}; type {key}=1")
         self.name, self.metrics, self.masks = name, list(metrics), masks
         self.data, self.through = dict(data or {}), through
-        self.normalisation = normalisation
-        self.background = BackgroundRule(background)
+        self.conditions = Conditions(normalisation, num_iters)
+        self.background, self.tracks = BackgroundRule(background), tracks
         self.framing = parse_framing(image_size, interpolation, antialias, crop, compare)
         self.max_frames, self.frame_stride = max_frames, frame_stride
         self.window, self.remainder = window, check_remainder(remainder)
@@ -169,17 +175,17 @@ class Protocol:
             video = source.info(index)
             if video.id in table.rows:
                 raise DataError(f"two videos of {set_name} are called {video.id!r}; rename one")
-            with evaluating(scored), self._normalised(scored):
+            with evaluating(scored), self.conditions.imposed(scored):
                 row, facts = self._score(scored, source, index, as_size(image_size), device, save)
                 table.rows[video.id], table.facts[video.id] = row, facts
         progress(len(share), len(share))
         return table
 
     def scored(self, objective: Objective) -> Objective:
-        """What is scored in a model's place: its features read ``through`` something, or itself."""
-        if self.through is None or not objective.has_features():
-            return objective
-        return self.through(objective)
+        """What is scored in a model's place: its features read ``through`` something, tracks."""
+        if self.through is not None and objective.has_features():
+            objective = self.through(objective)
+        return objective if self.tracks is None else self.tracks(objective)
 
     def ends_are_scored(self) -> bool:
         """Whether any metric counts the first and the last frame of a video."""
@@ -193,7 +199,8 @@ class Protocol:
         *,
         image_size: int | Sequence[int],
         device: torch.device | str,
-    ) -> LabelledClip:
+        max_frames: int | None = None,
+    ) -> LabelledClip | None:
         """One video as this protocol sees it, all frames in memory: for pictures of short clips.
 
         Args:
@@ -202,34 +209,27 @@ class Protocol:
             index: which video.
             image_size: the model's training size, used where the protocol leaves the size open.
             device: where the model is.
+            max_frames: no more than so many of its first frames.
+
+        Returns:
+            The clip, or None where the model says points.
         """
         objective = self.scored(objective)
-        numbers = self._plan(source.info(index))
-        with evaluating(objective), self._normalised(objective):
+        numbers = self._plan(source.info(index))[:max_frames]
+        remainder = self.remainder if max_frames is None else "keep"
+        with evaluating(objective), self.conditions.imposed(objective):
             maps = [
                 frame.labels
-                for window in plan_windows(numbers, self.window, self.remainder)
+                for window in plan_windows(numbers, self.window, remainder)
                 for frame in self._segment(
                     objective, source, index, window, as_size(image_size), device
                 )
                 if frame.labels is not None
             ]
+        if not maps:
+            return None
         raw = self.framing.cut(source.read(index, numbers[: len(maps)]))
         return LabelledClip(raw.video, raw.labels, np.stack(maps))
-
-    @contextmanager
-    def _normalised(self, objective: Objective) -> Iterator[None]:
-        """The protocol's normalisation instead of the backbone's, where it has one."""
-        if self.normalisation is None:
-            yield
-            return
-        with normalising(objective, **self.normalisation) as changed:
-            if objective.has_features() and not changed:
-                raise ConfigError(
-                    f"protocol {self.name} normalises pixels by its own mean and std, and the "
-                    "backbone of this model has none; type protocol.normalisation=null"
-                )
-            yield
 
     def _plan(self, video: VideoInfo) -> list[int]:
         """Numbers of the frames to push."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,6 +15,26 @@ class VideoFacts(NamedTuple):
     frames: int  # annotated frames that were scored
     objects: int  # different truth ids in them, or points per frame
     per_object: dict[str, dict[str, float]] = {}  # noqa: RUF012
+
+
+def combine(averages: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores of a set from the averages of what was measured: numbers, or arrays of resamples.
+
+    A score with parts (``score/part``) is the plain mean of its parts; ``jf`` is the mean of the
+    set's ``j`` and ``f``.
+    """
+    means: dict[str, Any] = {}
+    parts: dict[str, list[Any]] = {}
+    for metric, value in averages.items():
+        whole, is_part, _ = metric.partition("/")
+        if is_part:
+            parts.setdefault(whole, []).append(value)
+        else:
+            means[metric] = value
+    means |= {whole: sum(values) / len(values) for whole, values in parts.items()}
+    if "j" in means and "f" in means:
+        means["jf"] = (means["j"] + means["f"]) / 2
+    return means
 
 
 @dataclass
@@ -49,21 +70,9 @@ class ScoreTable:
     def means(self) -> dict[str, float]:
         """Score per metric, a fraction; metrics that no video could be scored on are left out.
 
-        A score with parts (``score/part``) is the plain mean of its parts; ``jf`` is the mean of
-        the set's ``j`` and ``f``.
+        See ``combine`` for scores that are made of others.
         """
-        means: dict[str, float] = {}
-        parts: dict[str, list[float]] = {}
-        for metric, (total, count) in self.sums().items():
-            whole, is_part, _ = metric.partition("/")
-            if count and is_part:
-                parts.setdefault(whole, []).append(total / count)
-            elif count:
-                means[metric] = total / count
-        means |= {whole: sum(values) / len(values) for whole, values in parts.items()}
-        if "j" in means and "f" in means:
-            means["jf"] = (means["j"] + means["f"]) / 2
-        return means
+        return combine({m: total / count for m, (total, count) in self.sums().items() if count})
 
     def parts(self) -> dict[str, float]:
         """Score of every part, by its full name."""
@@ -86,6 +95,13 @@ class ScoreTable:
         objects = sum(facts.objects for facts in self.facts.values())
         frames = sum(facts.frames for facts in self.facts.values())
         return f"{len(self.rows)} videos, {objects} objects, {frames} annotated frames"
+
+    def only(self, video: str) -> ScoreTable:
+        """The table of one of its videos."""
+        facts = {video: self.facts[video]} if video in self.facts else {}
+        return ScoreTable(
+            self.set, self.protocol, self.description, {video: self.rows[video]}, facts
+        )
 
     def merge(self, other: ScoreTable) -> ScoreTable:
         """The table of both tables' videos; what ranks do with the rows of their share.

@@ -123,11 +123,12 @@ class VideoScores:
 
 def _proposals(frame: SegmentedFrame) -> Proposals:
     """Soft masks with scores; a model that gives hard labels makes one proposal of each."""
-    masks = frame.prediction.masks
+    masks, scores = frame.prediction.masks, frame.prediction.scores
     if masks is None:
         assert frame.labels is not None, "checked by the caller"
         labels = torch.as_tensor(frame.labels)
         ids = labels.unique()
         masks = (labels == ids[ids > 0][:, None, None]).float()
-    scores = frame.prediction.scores
-    return Proposals(masks, torch.ones(len(masks)) if scores is None else scores)
+    scores = torch.ones(len(masks)) if scores is None else scores
+    first = 1 - frame.prediction.first_label  # mask 0 may be the background
+    return Proposals(masks[first:], scores[first:])

@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 log = logging.getLogger(__name__)
+CONSOLE = Console(stderr=True)  # one for bars and log lines, so that lines stay above the bar
 LINE_EVERY_S = 10  # between lines where there is no terminal
 
 
@@ -30,6 +32,7 @@ def counting(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
+        console=CONSOLE,
         transient=True,
     ) as bar:
         task = bar.add_task(f"{name} ({unit})", total=None)

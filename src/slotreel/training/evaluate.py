@@ -71,3 +71,15 @@ def check_health(run: Run) -> dict[str, float]:
                 log.warning("%s, masks of the %s: %s", name, source, text)
             run.state.symptoms.add(f"{name}: {heading}")
     return values
+
+
+def draw_clips(run: Run) -> None:
+    """Mask videos of the same clips at every evaluation, by rank 0; a failure costs the video."""
+    if not run.world.is_main:
+        return
+    for validation in run.validations:
+        try:
+            for name, path in run.draw(run.objective, validation, run.state.step).items():
+                run.logger.media(run.state.step, name, path)
+        except OSError as error:  # disk, encoder
+            log.warning("%s: mask videos were not written (%s)", validation.name, error)

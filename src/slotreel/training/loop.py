@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
@@ -16,16 +15,16 @@ from slotreel import frozen
 from slotreel.data.loader import to_device
 from slotreel.errors import ConfigError, nearest
 from slotreel.noise import seed_of
-from slotreel.runtime.distributed import any_rank, barrier, mean_over_ranks
+from slotreel.runtime.distributed import any_rank, barrier
 from slotreel.runtime.signals import StopFlag
 from slotreel.training.checkpoint import checkpoint_path, keep_last, save_atomic
-from slotreel.training.evaluate import check_health, evaluate
+from slotreel.training.evaluate import check_health, draw_clips, evaluate
 from slotreel.training.optim import apply_phases, phases_begun
+from slotreel.training.recent import AUTO_MONITOR, Recent
 from slotreel.training.run import Best, Run
 from slotreel.types import Batch, LossOutput, Progress
 
 log = logging.getLogger(__name__)
-AUTO_MONITOR = ("fg_ari_video", "jf", "mean_iou", "pck_0.1")  # of monitor: auto
 
 
 def fit(run: Run) -> int:
@@ -40,11 +39,14 @@ def fit(run: Run) -> int:
     state, settings = run.state, run.settings
     batches: Iterator[Batch] = iter(run.batches(state.step))
     objective, phase = _wrap(run)
-    recent = _Recent(run)
+    recent = Recent(run)
+    run.logger.begin(state.step)
     with StopFlag() as stop:
         while True:
             if _evaluation_due(run):
-                if not _validate(run, recent, stop) and _stop(run, stop):
+                with recent.pause():
+                    whole = _validate(run, recent, stop)
+                if not whole and _stop(run, stop):
                     return stop.exit_code
                 continue  # an evaluation that was cut short under SLURM is due again
             if state.step >= settings.num_steps:
@@ -60,7 +62,7 @@ def fit(run: Run) -> int:
 
 
 def _train_step(
-    run: Run, objective: nn.Module, batches: Iterator[Batch], recent: _Recent, stop: StopFlag
+    run: Run, objective: nn.Module, batches: Iterator[Batch], recent: Recent, stop: StopFlag
 ) -> bool:
     """One update; True if any rank was told to stop."""
     state, settings = run.state, run.settings
@@ -164,7 +166,7 @@ def _evaluation_due(run: Run) -> bool:
     return (due or step == settings.num_steps) and run.state.evaluated_step != step
 
 
-def _validate(run: Run, recent: _Recent, stop: StopFlag) -> bool:
+def _validate(run: Run, recent: Recent, stop: StopFlag) -> bool:
     """Score every validation set; False if a signal cut it short."""
     tables = evaluate(run, lambda: stop.hit)
     if tables is None:
@@ -175,7 +177,8 @@ def _validate(run: Run, recent: _Recent, stop: StopFlag) -> bool:
         for metric, value in table.means().items()
     }
     values |= check_health(run)
-    run.logger.log(run.state.step, values)
+    run.logger.log(run.state.step, values | run.axes())
+    draw_clips(run)
     run.state.evaluated_step, run.state.tables = run.state.step, tables
     _remember_best(run, values | {"train/loss": recent.last_loss})
     return True
@@ -225,77 +228,10 @@ def _content(run: Run) -> dict[str, object]:
     return {
         "step": state.step,
         "evaluated_step": state.evaluated_step,
+        "hours": run.hours(),
         "best": None if state.best is None else list(state.best),
         "objective": objective,
         "frozen": references,
         "optimizer": run.optimizer.torch.state_dict(),
         "config": run.config,
     }
-
-
-class _Recent:
-    """Averages of the steps since the last log, and where their time went."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.last_loss = math.nan
-        self._reset()
-
-    def _reset(self) -> None:
-        self.values: dict[str, Tensor] = {}
-        self.steps, self.data_s, self.started = 0, 0.0, time.perf_counter()
-
-    def waiting_for_data(self) -> AbstractContextManager[object]:
-        return _Timer(self)
-
-    def add(self, out: LossOutput) -> None:
-        self.steps += 1
-        named = {"train/loss": out.total}
-        named |= {f"train/loss/{name}": value for name, value in out.terms.items()}
-        named |= {f"train/share/{n}": v / out.total for n, v in out.shares.items()}
-        named |= {f"train/{name}": value for name, value in out.logs.items()}
-        for key, value in named.items():
-            value = value.detach()
-            self.values[key] = self.values[key] + value if key in self.values else value
-
-    def gradient_norms(self) -> dict[str, Tensor]:
-        """Norm of the gradient per component, before clipping."""
-        norms = {}
-        for name, members in self.run.objective.param_groups().items():
-            gradients = [p.grad for _, p in members if p.grad is not None]
-            if gradients:
-                norms[f"train/grad_norm/{name}"] = torch.nn.utils.get_total_norm(gradients)
-        return norms
-
-    def log(self, rates: dict[str, float], norms: dict[str, Tensor]) -> None:
-        run = self.run
-        values = mean_over_ranks({k: v / self.steps for k, v in self.values.items()} | norms)
-        values |= {f"train/lr/{name}": rate for name, rate in rates.items()}
-        seconds = (time.perf_counter() - self.started) / self.steps
-        values["perf/step_ms"] = 1000 * seconds
-        values["perf/data_ms"] = 1000 * self.data_s / self.steps
-        values["clips_seen"] = run.state.step * run.settings.batch_size
-        values["perf/clips_s"] = run.settings.batch_size / seconds
-        if run.device.type == "cuda":
-            values["perf/peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
-        self.last_loss = values["train/loss"]
-        run.logger.log(run.state.step, values)
-        run.logger.progress(
-            run.state.step,
-            f"loss {values['train/loss']:.4f}  {values['perf/step_ms']:.0f} ms/step "
-            f"(waiting for data {values['perf/data_ms']:.0f})",
-        )
-        self._reset()
-
-
-class _Timer:
-    """Adds the time inside its block to ``recent.data_s``."""
-
-    def __init__(self, recent: _Recent) -> None:
-        self.recent = recent
-
-    def __enter__(self) -> None:
-        self.start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.recent.data_s += time.perf_counter() - self.start

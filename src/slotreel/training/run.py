@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,8 @@ class TrainState:
     step: int = 0  # updates done
     evaluated_step: int = -1  # last step whose evaluation was finished
     best: Best | None = None
+    hours: float = 0.0  # of all processes, up to the checkpoint that was read
+    began: float = field(default_factory=time.perf_counter)  # of this process; not stored
     tables: dict[str, ScoreTable] | None = None  # of evaluated_step; not stored
     health: Mapping[str, Health] = field(
         default_factory=dict
@@ -85,6 +88,17 @@ class Run:
     augment: Callable[[Batch, int], Batch]  # on the device, as a function of the step
     validations: list[Validation]
     watch: Callable[[Objective, Validation], Health]  # slot health on the first videos of a set
+    draw: Callable[[Objective, Validation, int], Mapping[str, Path]]  # mask videos of a step
     logger: RunLogger
     config: str  # resolved configuration as YAML: stored in every checkpoint
     state: TrainState = field(default_factory=TrainState)
+
+    def hours(self) -> float:
+        """Time spent on this run so far, summed over its processes."""
+        now = time.perf_counter() - self.state.began
+        return self.state.hours + now * self.world.size / 3600
+
+    def axes(self) -> dict[str, float]:
+        """What curves may be drawn over beside the step: for runs of other batches or machines."""
+        clips = float(self.state.step * self.settings.batch_size)
+        return {"clips_seen": clips, "gpu_hours": self.hours()}

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from slotreel import evaluation
 from slotreel.data.image_io import read_labels, write_labels
 from slotreel.protocols.score_table import ScoreTable
 from slotreel.report import log_scores
@@ -23,27 +22,8 @@ from slotreel.types import MetricRow, VideoInfo
 from tests import running
 from tests.datasets import tiny
 
-DATA = running.ROOT / "tests" / "data"
 PROPAGATED = ["model=features", "backbone=patches", "backbone.patch_size=16", "propagation=smtc"]
 OFFICIAL = ["J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cut with masks for the unsupervised protocol too."""
-    root = tmp_path_factory.mktemp("data")
-    shutil.copytree(DATA / "davis", root / "davis")
-    shutil.copytree(root / "davis/Annotations", root / "davis/Annotations_unsupervised")
-    return root
-
-
-@pytest.fixture(scope="module")
-def small(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The two sequences of 213 x 120 pixels alone."""
-    root = tmp_path_factory.mktemp("small")
-    shutil.copytree(data, root, dirs_exist_ok=True)
-    (root / "davis/ImageSets/2017/val.txt").write_text("bmx-trees\ndog\n")
-    return root
 
 
 @pytest.fixture
@@ -55,17 +35,9 @@ def results(data: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def evaluate(directory: Path, *overrides: str) -> Path:
-    output = directory / "out"
-    runs = f"paths.runs={directory / 'runs'}"
-    typed = ("logger=none", f"output={output}", runs, "trivial_rows=false", *overrides)
-    evaluation.eval(running.composed("eval", *typed, directory=directory))
-    return output
-
-
 def refused(directory: Path, caplog: pytest.LogCaptureFixture, *overrides: str) -> str:
     with pytest.raises(SystemExit):
-        evaluate(directory, *overrides)
+        running.evaluate(directory, *overrides)
     return caplog.text
 
 
@@ -77,7 +49,7 @@ def read_csv(path: Path) -> list[list[str]]:
 def test_a_folder_of_results_is_scored_without_a_model(
     data: Path, results: Path, tmp_path: Path, protocol: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = evaluate(
+    output = running.evaluate(
         tmp_path, f"results={results}", "dataset=davis2017", f"protocol={protocol}",
         f"paths.data={data}",
     )  # fmt: skip
@@ -102,9 +74,9 @@ def test_worse_results_score_less_and_saved_maps_score_the_same(
     for file in (results / "dog").glob("*.png"):
         write_labels(file, np.roll(read_labels(file), 9, axis=1))
     options = ("dataset=davis2017", "protocol=davis2017_propagation", f"paths.data={data}")
-    first = evaluate(tmp_path, f"results={results}", "save_masks=true", *options)
+    first = running.evaluate(tmp_path, f"results={results}", "save_masks=true", *options)
     saved = first / "masks" / "davis2017"
-    again = evaluate(tmp_path / "again", f"results={saved}", *options)
+    again = running.evaluate(tmp_path / "again", f"results={saved}", *options)
     official = "official/davis2017-davis2017_propagation/per-sequence_results-val.csv"
     rows = read_csv(first / official)
     assert rows == read_csv(again / official)
@@ -120,7 +92,7 @@ def test_ends_may_lack_only_where_they_are_not_scored(
         files[0].unlink()
         files[-1].unlink()
     options = (f"results={results}", "dataset=davis2017", f"paths.data={data}")
-    evaluate(tmp_path, *options, "protocol=davis2017_propagation")
+    running.evaluate(tmp_path, *options, "protocol=davis2017_propagation")
     text = refused(tmp_path, caplog, *options, "protocol=davis2017_unsupervised")
     assert "has no map 00000.png: frame 0 of 4 of video 'blackswan' would not be scored" in text
 
@@ -162,7 +134,7 @@ def test_stored_maps_may_be_named_by_the_frame(tmp_path: Path) -> None:
 def test_propagation_by_features_stands_beside_trivial_rows(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = evaluate(
+    output = running.evaluate(
         tmp_path, "model=features", "backbone=tiny_vit", "validate=davis2017_propagation",
         "propagation=smtc", "trivial_rows=true", f"paths.data={small}", "save_masks=true",
     )  # fmt: skip
@@ -194,7 +166,7 @@ def test_every_benchmark_is_scored_on_a_miniature(name: str, tmp_path: Path) -> 
     write(tmp_path / "data" / folder)
     small = f"validate.{name}.protocol.image_size=[64,96]"
     sizes = [small] if overrides is PROPAGATED else []
-    output = evaluate(
+    output = running.evaluate(
         tmp_path, f"validate={name}", f"paths.data={tmp_path / 'data'}", *overrides, *sizes,
         "trivial_rows=true",
     )  # fmt: skip
@@ -208,7 +180,7 @@ def test_every_benchmark_is_scored_on_a_miniature(name: str, tmp_path: Path) -> 
 
 
 def test_a_tuned_backbone_stands_beside_itself_before_training(
-    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = running.train(
         tmp_path / "run", "backbone=tiny_vit", "backbone.frozen=false", "losses=[pixel_rec]",
@@ -218,14 +190,19 @@ def test_a_tuned_backbone_stands_beside_itself_before_training(
         "validate=davis2017_propagation", f"paths.data={small}", "propagation=smtc",
         "validate.davis2017_propagation.protocol.max_videos=1", "trivial_rows=true",
     )  # fmt: skip
-    output = evaluate(tmp_path, f"checkpoint={run}", *common)
+    output = running.evaluate(tmp_path, f"checkpoint={run}", *common)
     rows = json.loads((output / "scores.json").read_text())["sets"]["davis2017_propagation"]
     labels = [row["label"] for row in rows["davis2017_propagation"]["rows"]]
     assert labels[-2:] == ["its backbone before training", "checkpoint"]
-    plain = evaluate(tmp_path / "plain", "model=features", "backbone=tiny_vit", *common)
+    plain = running.evaluate(tmp_path / "plain", "model=features", "backbone=tiny_vit", *common)
     same = json.loads((plain / "scores.json").read_text())["sets"]["davis2017_propagation"]
     before, _ = rows["davis2017_propagation"]["rows"][-2:]
     assert before["means"] == same["davis2017_propagation"]["rows"][-1]["means"]
+    lost = tmp_path / "lost.pth"
+    running.evaluate(tmp_path / "without", f"checkpoint={run}", f"before_training={lost}", *common)
+    assert (
+        f"no row of the backbone before training: expected a weights file at {lost}" in caplog.text
+    )
 
 
 def test_a_protocol_brings_its_own_data_or_says_what_to_type(
@@ -252,9 +229,9 @@ def test_published_numbers_are_left_out_once_the_protocol_is_changed(
         "+backbone.model_args.depth=1",
     )  # fmt: skip
     one = "validate.davis2017_propagation.protocol.max_videos=1"
-    evaluate(tmp_path, *common, one, "propagation=smtc")
+    running.evaluate(tmp_path, *common, one, "propagation=smtc")
     assert "published 61.8" not in capsys.readouterr().out
-    evaluate(tmp_path, *common, "propagation=smtc")
+    running.evaluate(tmp_path, *common, "propagation=smtc")
     assert (
         "J&F 61.8 was published on 30 videos and is not compared with 2" in capsys.readouterr().out
     )

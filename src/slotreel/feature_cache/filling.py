@@ -189,6 +189,8 @@ class Filling:
                 store = FeatureStore.create(
                     self.folder, self.layout, self.grid, self.made_of, self.backbone
                 )
+            for half in self.folder.glob(".*.safetensors"):  # of a process that was killed
+                half.unlink()
             self._fill(store)
         return store
 

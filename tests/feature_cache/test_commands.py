@@ -89,9 +89,7 @@ def test_a_damaged_byte_is_found_and_named(
 def test_real_video(
     tmp_path: Path, benchmark: Callable[[str], ModuleType], dataset: str, data: Path, crops: int
 ) -> None:
-    resize = (
-        "'dataset.transform=[{_target_: slotreel.data.transforms.Resize, size: ${image_size}}]'"
-    )
+    step = "{_target_: slotreel.data.transforms.Resize, size: ${image_size}}"
     typed = [f"dataset={dataset}", f"paths.data={data}", "losses=ss_contrastive", "image_size=32",
              "slot_dim=16", "decoder.hidden_dim=16", "trainer.num_workers=0"]  # fmt: skip
     typed += ["dataset.source.split=all"] if dataset == "folder" else []

@@ -36,7 +36,7 @@ def written(
     return FeatureStore(folder), whole
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data(), lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4),
        variants=st.integers(1, 2), shard=st.integers(1, 400))  # fmt: skip
 def test_any_frames_read_back_as_written(

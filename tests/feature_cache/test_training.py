@@ -63,6 +63,7 @@ def test_losses_are_those_of_live_features_bit_for_bit(
         assert torch.equal(one.views[0], other.views[0]) == shown
 
 
+@pytest.mark.slow
 def test_a_teacher_and_keys_come_from_disk_too(tmp_path: Path) -> None:
     overrides = ("model.ema=0.9", "grouper=smtc", "losses=smtc")
     store = filling(tmp_path / "keys", *overrides).write()
@@ -72,6 +73,7 @@ def test_a_teacher_and_keys_come_from_disk_too(tmp_path: Path) -> None:
     assert stored == live
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "least", "most"), [("bf16", 1e-4, 5e-3), ("fp8", 5e-3, 5e-2)])
 def test_smaller_types_are_near(
     features: Path, tmp_path: Path, dtype: str, least: float, most: float

@@ -213,7 +213,7 @@ class Filling:
                     raise DataError(
                         f"could not write to {self.folder} ({error.strerror or error}); "
                         f"{whole} of {self.layout.num_shards} shards are whole and stay. "
-                        f"{self._smaller().capitalize()}; then type the same command again"
+                        f"To go on, type the same command again after this: {self._smaller()}"
                     ) from error
 
     def _checked(self, name: str, x: Tensor) -> Tensor:

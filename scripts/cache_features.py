@@ -1,9 +1,8 @@
 #!/usr/bin/env python
-r"""Write the features that a frozen backbone gives for every training frame, once.
+"""Write the features that a frozen backbone gives for every training frame, once.
 
     python scripts/cache_features.py --out FOLDER experiment=slotcontrast_movi_c paths.data=DIR
-    ./train.py experiment=slotcontrast_movi_c paths.data=DIR \
-        backbone=precomputed backbone.path=FOLDER
+    ./train.py experiment=slotcontrast_movi_c backbone=precomputed backbone.path=FOLDER
 
 Says how much it will write, and stops if the disk has not that much room. Killed or out of room, it
 keeps what is whole; the same command goes on. --check reads everything back and compares checksums.
@@ -22,7 +21,8 @@ from slotreel.command import say
 from slotreel.composing import compose_config
 from slotreel.errors import UserError
 from slotreel.feature_cache.filling import Filling, damaged
-from slotreel.feature_cache.store import DTYPES, FeatureStore
+from slotreel.feature_cache.layout import DTYPES
+from slotreel.feature_cache.store import FeatureStore
 from slotreel.runtime.distributed import World, choose_device
 
 

@@ -20,12 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from slotreel.assemble import build_objective, image_size_of, make
-from slotreel.data.augment import Augmentation, augment_batch
+from slotreel.data.augment import Augmentation
 from slotreel.data.clips import TrainingClips
 from slotreel.data.loader import training_loader
 from slotreel.errors import ConfigError, nearest
 from slotreel.feature_cache.live import with_live_backbone
-from slotreel.feature_cache.using import cached_clips
+from slotreel.feature_cache.using import augment_seen, cached_clips
 from slotreel.health import watch_slots
 from slotreel.interfaces import Objective
 from slotreel.mask_clips import draw_clips
@@ -34,7 +34,6 @@ from slotreel.runtime.distributed import World
 from slotreel.runtime.logging import RunLogger, Sink
 from slotreel.training.optim import Optimizer
 from slotreel.training.run import Run, TrainerSettings, Validation
-from slotreel.types import Batch
 
 log = logging.getLogger(__name__)
 
@@ -188,16 +187,6 @@ def _training_clips(
     return TrainingClips(num_views=objective.views, **arguments)
 
 
-def _augment(batch: Batch, steps: list[Augmentation], seed: int, step: int) -> Batch:
-    """``augment_batch``, for batches whose features are those of changed frames already, too."""
-    if batch.features is None:
-        return augment_batch(batch, steps, seed, step)
-    if not batch.views[0].numel():
-        return batch
-    changed = augment_batch(batch._replace(features=None), steps, seed, step)
-    return changed._replace(features=batch.features)
-
-
 def build_run(
     cfg: DictConfig,
     world: World,
@@ -239,7 +228,7 @@ def build_run(
         objective=objective,
         optimizer=optimizer,
         batches=lambda step: loader(start_step=step),
-        augment=lambda batch, step: _augment(batch, augmentations, cfg.seed, step),
+        augment=lambda batch, step: augment_seen(batch, augmentations, cfg.seed, step),
         validations=validations,
         watch=functools.partial(
             watch_slots,

@@ -12,7 +12,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from slotreel.assemble import build_objective
-from slotreel.feature_cache.store import FeatureStore, Layout
+from slotreel.feature_cache.layout import Layout
+from slotreel.feature_cache.store import FeatureStore
 from slotreel.interfaces import Objective
 from slotreel.objective import SlotObjective
 from slotreel.types import Batch, Progress

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from slotreel.errors import DataError
-from slotreel.feature_cache.store import DTYPES, FeatureStore, Layout, name_of, pack, unpack
+from slotreel.feature_cache.layout import DTYPES, Layout, name_of, pack, unpack
+from slotreel.feature_cache.store import FeatureStore
 
 FIELDS = {"tokens": (2, 3), "cls": (3,)}
 

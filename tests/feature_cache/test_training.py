@@ -13,7 +13,7 @@ from slotreel.build import build_parts, build_run
 from slotreel.data.loader import to_device
 from slotreel.data.sources.moving_shapes import MovingShapes
 from slotreel.errors import ConfigError, DataError
-from slotreel.feature_cache.filling import relative_error
+from slotreel.feature_cache.encoding import relative_error
 from slotreel.feature_cache.live import with_live_backbone
 from slotreel.feature_cache.store import FeatureStore
 from slotreel.feature_cache.using import check_features

@@ -79,7 +79,7 @@ def refuse_differences(
         f"the features in {folder} were made of something else than {doing}:\n"
         + "\n".join(lines)
         + f"\n{like}to have features for this, write others: python scripts/cache_features.py "
-        "--out ANOTHER_FOLDER OVERRIDES...; feature_cache=null trains without stored features"
+        "--out ANOTHER_FOLDER OVERRIDES...; or train without backbone=precomputed"
     )
 
 

@@ -4,86 +4,29 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from slotreel.assemble import build_objective, make
+from slotreel.assemble import build_objective
 from slotreel.data.sampler import SampleKey
 from slotreel.errors import ConfigError, DataError, UserError, nearest
+from slotreel.feature_cache.encoding import Encoder, encoder_of
 from slotreel.feature_cache.facts import code, facts, refuse_differences
+from slotreel.feature_cache.layout import DTYPES, SHARD_BYTES, Layout, name_of
 from slotreel.feature_cache.live import with_live_backbone
-from slotreel.feature_cache.recipe import Recipe
-from slotreel.feature_cache.store import DTYPES, INDEX, SHARD_BYTES, FeatureStore, Layout, name_of
+from slotreel.feature_cache.store import INDEX, FeatureStore
 from slotreel.files import held
 from slotreel.fingerprint import weights_version
-from slotreel.interfaces import Backbone, Objective, VideoSource
-from slotreel.model import SlotVideoModel
 from slotreel.runtime.progress import counting
 
 log = logging.getLogger(__name__)
 FRAMES_PER_CALL = 32  # read and encoded together
-
-
-class Encoder(NamedTuple):
-    """From videos to the features of a recipe's variants."""
-
-    source: VideoSource
-    recipe: Recipe
-    backbone: Backbone
-    want: frozenset[str]
-    device: torch.device
-
-    @torch.inference_mode()
-    def __call__(self, pixels: Tensor, crop: int) -> dict[str, Tensor]:
-        """Frames uint8 (1, T, 3, H, W) of one crop -> float32 (T, ...) by variant and field."""
-        found = {}
-        video = pixels.to(self.device).float().div_(255)
-        for mirrored in (False, True) if self.recipe.flips else (False,):
-            features = self.backbone(self.recipe.on_device(video, mirrored), self.want)
-            variant = self.recipe.variant(crop, mirrored)
-            for field in ("tokens", *sorted(self.want)):
-                found[name_of(variant, field)] = getattr(features, field)[0].float().cpu()
-        return found
-
-
-def slot_model(objective: Objective) -> SlotVideoModel:
-    """The model whose backbone's features may be stored.
-
-    Raises:
-        ConfigError: it has none, it is trained, or it looks at several views.
-    """
-    model = getattr(objective, "model", None)
-    if not isinstance(model, SlotVideoModel):
-        raise ConfigError(
-            f"{type(objective).__name__} trains on frames, not on features; type model=slots"
-        )
-    if not model.backbone.frozen:
-        raise ConfigError(
-            "features of a backbone that is trained change at every step and cannot be stored; "
-            "type backbone.frozen=true, or another backbone"
-        )
-    if objective.views > 1:
-        raise ConfigError(
-            f"the losses look at {objective.views} views of a clip, and features are stored for "
-            "one; drop the loss that compares views, or type feature_cache=null"
-        )
-    return model
-
-
-def encoder_of(cfg: DictConfig, objective: Objective, crops: int, device: torch.device) -> Encoder:
-    """What a configuration shows to its backbone."""
-    data, model = cfg.dataset, slot_model(objective)
-    recipe = Recipe(
-        [make(step)() for step in data.transform], [make(step)() for step in data.augment], crops
-    )
-    backbone = model.backbone.to(device).eval()
-    return Encoder(make(data.source)(), recipe, backbone, model.want, device)
 
 
 class Filling:
@@ -121,10 +64,10 @@ class Filling:
         self.encoder = encoder_of(cfg, build_objective(cfg), crops, device)
         source, recipe = self.encoder.source, self.encoder.recipe
         first = self.encoder(recipe.pixels(source, 0, range(1), 0), 0)
-        fields = {f: tuple(first[name_of(0, f)].shape[1:]) for f in _fields(self.encoder)}
+        fields = {f: tuple(first[name_of(0, f)].shape[1:]) for f in self.encoder.fields}
         lengths = [source.info(i).num_frames for i in range(len(source))]
         self.layout = Layout.plan(lengths, recipe.variants, fields, dtype, shard_bytes)
-        self.grid = self.encoder.backbone.grid(_size(self.encoder))
+        self.grid = self.encoder.backbone.grid(self.encoder.size())
         self.made_of = facts(cfg, source, crops) | {
             "weights": weights_version(self.encoder.backbone), "code": code(), "dtype": dtype,
             "fields": list(fields),
@@ -273,16 +216,6 @@ def _opens(store: FeatureStore, shard: int) -> bool:
     return True
 
 
-def _fields(encoder: Encoder) -> list[str]:
-    return ["tokens", *sorted(encoder.want)]
-
-
-def _size(encoder: Encoder) -> tuple[int, int]:
-    pixels = encoder.recipe.pixels(encoder.source, 0, range(1), 0)
-    shape = encoder.recipe.on_device(pixels.float(), False).shape
-    return shape[-2], shape[-1]
-
-
 def gigabytes(count: int) -> str:
     """Bytes in words."""
     return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e6:.2f} MB"
@@ -297,11 +230,3 @@ def damaged(store: FeatureStore) -> list[int]:
                 found.append(number)
             told(number + 1, store.layout.num_shards)
     return found
-
-
-def relative_error(stored: Mapping[str, Tensor], live: Mapping[str, Tensor]) -> float:
-    """Largest |stored - live| / |live| over fields, as norms."""
-    return max(
-        float((stored[name].float() - x).norm() / x.norm().clamp_min(1e-12))
-        for name, x in live.items()
-    )

@@ -9,14 +9,17 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from slotreel.data.augment import Augmentation, augment_batch
 from slotreel.errors import ConfigError, DataError
 from slotreel.feature_cache.clips import CachedClips
+from slotreel.feature_cache.encoding import encoder_of, relative_error, slot_model
 from slotreel.feature_cache.facts import code, facts, refuse_differences
-from slotreel.feature_cache.filling import encoder_of, relative_error, slot_model
+from slotreel.feature_cache.layout import name_of
 from slotreel.feature_cache.recipe import Recipe
-from slotreel.feature_cache.store import FeatureStore, name_of
+from slotreel.feature_cache.store import FeatureStore
 from slotreel.fingerprint import weights_version
 from slotreel.interfaces import Objective
+from slotreel.types import Batch
 
 log = logging.getLogger(__name__)
 TOLERANCE = {"fp32": 1e-3, "bf16": 1e-2, "fp8": 6e-2}  # relative, of frames that are encoded anew
@@ -103,3 +106,13 @@ def check_features(cfg: DictConfig, objective: Objective, device: torch.device) 
         "features from %s (%s%s); two frames encoded anew differ by %.1e",
         store.folder, dtype, other, worst,
     )  # fmt: skip
+
+
+def augment_seen(batch: Batch, steps: list[Augmentation], seed: int, step: int) -> Batch:
+    """``augment_batch``, for batches whose features are those of changed frames already, too."""
+    if batch.features is None:
+        return augment_batch(batch, steps, seed, step)
+    if not batch.views[0].numel():
+        return batch
+    changed = augment_batch(batch._replace(features=None), steps, seed, step)
+    return changed._replace(features=batch.features)

@@ -18,6 +18,8 @@ from slotreel.assemble import parts_table
 from slotreel.build import build_run
 from slotreel.command import command
 from slotreel.errors import ConfigError
+from slotreel.feature_cache.live import with_live_backbone
+from slotreel.feature_cache.using import check_features
 from slotreel.files import held, write_text
 from slotreel.finishing import finish
 from slotreel.importing.hub import locate
@@ -76,6 +78,7 @@ def _train(
     started: float,
 ) -> int:
     """A run from its configuration to its report; returns the exit code."""
+    cfg = with_live_backbone(cfg)
     cfg, resuming = settle(cfg, directory, list(hydra.overrides.task))
 
     def sinks() -> list[Sink]:
@@ -93,6 +96,7 @@ def _train(
     if start is not None:
         start_from(run, start, resuming)
         del start  # as large as the model and its optimizer
+    check_features(cfg, run.objective, device)
     try:
         with _profiled(directory) if cfg.trainer.profile else nullcontext():
             code = fit(run)

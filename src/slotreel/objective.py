@@ -61,6 +61,11 @@ class SlotObjective(Objective):
         self.gather, self.noise, self.masks = gather, noise, masks
         self.momentum, self.evaluate_ema = ema, evaluate_ema
         self.views = max((loss.needs.views for loss in losses.values()), default=1)
+        self.reads_pixels = (
+            any(loss.needs.pixels for loss in losses.values())
+            or model.tokenizer is not None
+            or model.initializer.reads_hints
+        )
         self.ema = None if ema is None else copy.deepcopy(model).requires_grad_(False).eval()
         asked = {"model.evaluate_ema=true": evaluate_ema, "model.ema_keeps": len(ema_keeps) > 0}
         for option in (option for option, on in asked.items() if on and ema is None):
@@ -110,9 +115,11 @@ class SlotObjective(Objective):
         if not any(loss.needs.teacher for loss in self.losses.values()):
             return None
         assert self.ema is not None
+        own = batch.teacher_view is not None
         view = batch.views[0] if batch.teacher_view is None else batch.teacher_view
+        features = None if own else batch.features  # of a frozen backbone: the copy has the same
         with torch.no_grad():
-            return self.ema(view, batch.hints, noise.child("teacher"))
+            return self.ema(view, batch.hints, noise.child("teacher"), features)
 
     def _tokenize(self, batch: Batch, progress: Progress, noise: Noise) -> TokenizerOutput | None:
         tokenizer = self.model.tokenizer

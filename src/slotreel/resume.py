@@ -21,6 +21,7 @@ CHANGEABLE = (
     "logger",
     "paths",
     "resume",
+    "feature_cache",
     "trainer.device",
     "trainer.num_workers",
     "trainer.num_threads",

@@ -43,7 +43,9 @@ class FeatureRecLoss(Loss):
     @property
     def needs(self) -> Needs:
         """Features decoded per patch, compared with a backbone that does not move."""
-        return Needs(decode={"features": Target(self.width, "patch")}, frozen_target=True)
+        return Needs(
+            decode={"features": Target(self.width, "patch")}, frozen_target=True, pixels=False
+        )
 
     def __call__(self, ctx: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
         """Error of views[0]."""

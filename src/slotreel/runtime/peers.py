@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -71,6 +72,7 @@ class Peers:
             What to raise: the error itself, or a UserError if it is only what another rank's end
             looks like from here.
         """
+        finish_in_peace()
         lost = _is_lost_contact(error)
         text = _first_line(error) if lost else "".join(traceback.format_exception(error))
         self._tell("lost" if lost else "failed", text)
@@ -152,6 +154,13 @@ class Peers:
                 )
         lines.append("The last checkpoint is good; go on with ./train.py resume=RUN")
         return "\n".join(lines)
+
+
+def finish_in_peace() -> None:
+    """Let a rank that ends say why: torchrun sends SIGTERM as soon as one rank has died."""
+    here = threading.current_thread() is threading.main_thread()
+    if here and dist.is_available() and dist.is_initialized():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _meet(rank: int, limit: timedelta, serves: bool) -> Any:

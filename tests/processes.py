@@ -33,6 +33,14 @@ def context() -> ForkServerContext:
     return context
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens to."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
 class Ranks:
     """A run of ``size`` processes that nobody supervises.
 
@@ -54,10 +62,7 @@ class Ranks:
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
-        self.began = time.monotonic()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.processes: list[ForkServerProcess] = [
             context().Process(
                 target=_run, args=(directory, tuple(overrides), rank, size, port, prepare)

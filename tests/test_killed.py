@@ -31,6 +31,7 @@ RUN = (
 )
 NUMBERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2)
 PHASES = ("starting", "a step", "a save", "an evaluation")
+LASTS_S = {"starting": 0.9, "a step": 0.03, "a save": 0.005, "an evaluation": 0.1}  # about
 TOO_LONG_S = 240  # for a run of seconds, on a machine with much else to do
 
 
@@ -52,7 +53,13 @@ def plan(seed: int, kills: int, ranks: int) -> list[Kill]:
     chosen = [*pairs, *((number, "starting") for number in NUMBERS)]
     chosen += [(draw.choice(NUMBERS), draw.choice(PHASES)) for _ in range(kills)]
     return [
-        Kill(number, draw.randrange(ranks), phase, draw.randrange(1, 9), 0.03 * draw.random())
+        Kill(
+            number,
+            draw.randrange(ranks),
+            phase,
+            draw.randrange(1, 9),
+            LASTS_S[phase] * draw.random(),
+        )
         for number, phase in chosen[:kills]
     ]
 
@@ -72,7 +79,7 @@ class Board:
     def wait_for(self, kill: Kill, alive: Callable[[], bool]) -> None:
         """Return at the planned instant."""
         if kill.phase == "starting":
-            time.sleep(30 * kill.delay_s)
+            time.sleep(kill.delay_s)
             return
         while alive():
             _, step, first = self.cells[:]
@@ -130,7 +137,7 @@ def clips_of_steps(path: Path, rank: int) -> dict[int, list[int]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("seed", "kills", "ranks", "steps"), [(0, 14, 1, 150), (1, 6, 2, 100)], ids=["alone", "ranks"]
+    ("seed", "kills", "ranks", "steps"), [(0, 20, 1, 200), (1, 8, 2, 100)], ids=["alone", "ranks"]
 )
 def test_killed_at_random_instants(
     tmp_path: Path, seed: int, kills: int, ranks: int, steps: int
@@ -171,6 +178,8 @@ def test_killed_at_random_instants(
         checkpoint.read(checkpoint.checkpoint_path(tmp_path / name, steps))
         for name in ("whole", "broken")
     )
+    left = {path.name for path in (tmp_path / "broken" / "checkpoints").iterdir()}
+    assert left == {path.name for path in (tmp_path / "whole" / "checkpoints").iterdir()}
     for key in ("objective", "optimizer", "best", "evaluated_step"):
         assert_same(a[key], b[key], key)
     for rank in range(ranks):

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from slotreel.noise import Noise
 from slotreel.training import checkpoint
 from tests import running
 from tests.gradients import Answer, gradients
@@ -77,6 +80,20 @@ def test_accumulation_has_the_gradient_of_the_whole_batch(
     """With the same draws; losses that relate the clips of a batch are refused (test_cli)."""
     one, two, limit = computed
     assert_near((one, two)[processes - 1], name, one, "noise", limit)
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 2))
+def test_noise_does_not_depend_on_how_a_batch_is_divided(
+    ranks: int, pieces: int, clips: int
+) -> None:
+    whole = Noise(3, "x").normal("slots", (ranks * pieces * clips, 2), like=torch.zeros(()))
+    parts = [
+        Noise(3, "x", rank=rank, world_size=ranks).piece(number, pieces)
+        .normal("slots", (clips, 2), like=torch.zeros(()))
+        for rank in range(ranks)
+        for number in range(pieces)
+    ]  # fmt: skip
+    assert torch.equal(torch.cat(parts), whole)
 
 
 STEPS = ("trainer.num_steps=4", "trainer.log_every=1", "trainer.save_every=0")

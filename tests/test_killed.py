@@ -186,3 +186,12 @@ def test_killed_at_random_instants(
         whole, broken = (clips_of_steps(tmp_path / f"{n}.clips", rank) for n in ("whole", "broken"))
         assert sorted(whole) == list(range(steps))
         assert whole == broken
+
+
+def test_the_next_save_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    path = checkpoint.checkpoint_path(tmp_path, 2)
+    checkpoint.save_atomic(path, {"step": 2})
+    for name in (".step_000000001.4711.pt", ".best.4711.pt"):
+        (path.parent / name).write_bytes(b"half")
+    checkpoint.keep_last(tmp_path, 1)
+    assert list(path.parent.iterdir()) == [path]

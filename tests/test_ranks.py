@@ -84,7 +84,18 @@ def test_nobody_supervises(tmp_path: Path, rank: int, act: Callable[[], None], s
     if act is hang:
         assert f"rank {rank} hangs" in other
         assert "in hang" in other
+        assert f"rank {1 - rank} waited for this one in vain" in ranks.said(rank)
         assert "This rank was here:" in ranks.said(rank)
+
+
+@pytest.mark.slow
+def test_ranks_that_only_waited_are_not_blamed(tmp_path: Path) -> None:
+    three = (*FEW, "trainer.batch_size=6")
+    ranks = Ranks(tmp_path / "run", three, 3, functools.partial(disturb, 1, hang))
+    assert 0 not in ranks.wait(PATIENCE_S)
+    for rank in (0, 2):
+        assert "rank 1 hangs" in ranks.said(rank)
+        assert f"rank {2 - rank} hangs" not in ranks.said(rank)
 
 
 @pytest.mark.slow

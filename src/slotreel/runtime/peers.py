@@ -48,6 +48,7 @@ class Peers:
         self._left = threading.Event()
         self._lock = threading.Lock()
         self._known: dict[int, dict[str, str]] = {}
+        self._alone = False  # nobody can be asked any more
         self._wait_for_all()
         self._thread = threading.Thread(target=self._listen, name="peers", daemon=True)
         self._thread.start()
@@ -58,7 +59,7 @@ class Peers:
         try:
             self._own.wait(keys, self.limit)
         except RuntimeError as error:
-            late = [str(r) for r, key in enumerate(keys) if not self._own.check([key])]
+            late = [r for r, key in enumerate(keys) if not self._own.check([key])]
             raise UserError(
                 f"{_ranks(late)} of {self.size} did not start within trainer.timeout_minutes="
                 f"{_minutes(self.limit)}; look at what they said, or type a larger "
@@ -77,7 +78,7 @@ class Peers:
         text = _first_line(error) if lost else "".join(traceback.format_exception(error))
         self._tell("lost" if lost else "failed", text)
         deadline = time.monotonic() + _ANSWER_S
-        while len(self._hear()) < self.size and time.monotonic() < deadline:
+        while not self._settled(self._hear(), lost) and time.monotonic() < deadline:
             time.sleep(0.1)
         return UserError(self._describe(text)) if lost else error
 
@@ -86,6 +87,11 @@ class Peers:
         self._left.set()
         self._thread.join(5)
 
+    def _settled(self, said: dict[int, dict[str, str]], lost: bool) -> bool:
+        """Whether all answered; ranks that waited with this one take a moment to notice."""
+        busy = any(answer["kind"] == "busy" for answer in said.values())
+        return self._alone or (len(said) == self.size and not (lost and busy))
+
     def _tell(self, kind: str, text: str) -> None:
         with self._lock:
             self._known[self.rank] = {"kind": kind, "text": text}
@@ -93,7 +99,7 @@ class Peers:
                 self._own.set(f"end/{self.rank}", json.dumps(self._known[self.rank]))
                 self._own.set(_ENDED, "")
             except RuntimeError:  # whoever served the store is gone
-                self._known.setdefault(0, {"kind": "gone", "text": ""})
+                self._alone = True
 
     def _hear(self) -> dict[int, dict[str, str]]:
         """What every rank that answered said, by rank."""
@@ -103,19 +109,23 @@ class Peers:
                     if self._own.check([f"end/{rank}"]):
                         self._known[rank] = json.loads(self._own.get(f"end/{rank}"))
             except RuntimeError:
-                self._known.setdefault(0, {"kind": "gone", "text": ""})
+                self._alone = True
             return dict(self._known)
+
+    def _over(self) -> bool:
+        """Whether some rank has failed, or nobody can tell any more."""
+        with self._lock:
+            try:
+                return self._own.check([_ENDED])
+            except RuntimeError:
+                self._alone = True
+                return True
 
     def _listen(self) -> None:
         """In a thread: answer once a rank has failed, and end this process if it does not leave."""
         while not self._left.wait(_LISTEN_S):
-            try:
-                with self._lock:
-                    if not self._own.check([_ENDED]):
-                        continue
-            except RuntimeError:
+            if self._over():
                 break
-            break
         else:
             return
         if self.rank not in self._hear():
@@ -131,27 +141,31 @@ class Peers:
         """Whose fault it is, as far as this rank knows."""
         others = {rank: said for rank, said in self._known.items() if rank != self.rank}
         by_kind = {
-            kind: [str(rank) for rank, said in sorted(others.items()) if said["kind"] == kind]
-            for kind in ("failed", "busy", "gone")
+            kind: [rank for rank, said in sorted(others.items()) if said["kind"] == kind]
+            for kind in ("failed", "busy", "lost")
         }
-        silent = [str(r) for r in range(self.size) if r != self.rank and r not in others]
-        lines = [f"rank {self.rank} of {self.size} ends because of another rank ({seen})"]
-        if not seen:
-            lines = [f"rank {self.rank} of {self.size} is ended because of another rank"]
+        missing = [rank for rank in range(self.size) if rank != self.rank and rank not in others]
+        ends = f"ends because of another rank ({seen})" if seen else "is ended: another rank failed"
+        lines = [f"rank {self.rank} of {self.size} {ends}"]
         for rank in by_kind["failed"]:
-            lines.append(f"rank {rank} failed:\n{others[int(rank)]['text'].rstrip()}")
-        if dead := sorted({*silent, *by_kind["gone"]}, key=int):
+            lines.append(f"rank {rank} failed:\n{others[rank]['text'].rstrip()}")
+        if self._alone and not others:
+            who = "torchrun" if _under_torchrun() else "rank 0"
+            lines.append(f"{who} did not answer: killed (out of memory, a lost node)")
+        elif missing and not self._alone:
             lines.append(
-                f"{_ranks(dead)} did not answer: killed (out of memory, a lost node), or stuck "
+                f"{_ranks(missing)} did not answer: killed (out of memory, a lost node), or stuck "
                 "inside a library"
             )
-        if not by_kind["failed"] and not dead:
+        elif not by_kind["failed"]:
             for rank in by_kind["busy"]:
                 lines.append(
                     f"rank {rank} hangs: it did not come to the others within "
                     f"trainer.timeout_minutes={_minutes(self.limit)}. It was here:\n"
-                    f"{others[int(rank)]['text'].rstrip()}"
+                    f"{others[rank]['text'].rstrip()}"
                 )
+            if by_kind["lost"] and not by_kind["busy"]:
+                lines.append(f"{_ranks(by_kind['lost'])} waited for this one in vain")
         lines.append("The last checkpoint is good; go on with ./train.py resume=RUN")
         return "\n".join(lines)
 
@@ -168,10 +182,13 @@ def _meet(rank: int, limit: timedelta, serves: bool) -> Any:
     from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     try:
         store = TCPStore(
-            host, port, is_master=serves and not torchrun, timeout=limit, wait_for_workers=False
+            host,
+            port,
+            is_master=serves and not _under_torchrun(),
+            timeout=limit,
+            wait_for_workers=False,
         )
     except RuntimeError as error:
         raise UserError(
@@ -202,5 +219,9 @@ def _minutes(limit: timedelta) -> str:
     return f"{limit.total_seconds() / 60:g}"
 
 
-def _ranks(ranks: list[str]) -> str:
-    return ("rank " if len(ranks) == 1 else "ranks ") + ", ".join(ranks)
+def _ranks(ranks: list[int]) -> str:
+    return ("rank " if len(ranks) == 1 else "ranks ") + ", ".join(map(str, ranks))
+
+
+def _under_torchrun() -> bool:
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"

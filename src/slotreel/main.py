@@ -28,8 +28,7 @@ from slotreel.resume import settle, start_from, starting_point
 from slotreel.runtime.distributed import (
     World,
     choose_device,
-    close_distributed,
-    init_distributed,
+    joined,
     share_object,
 )
 from slotreel.runtime.job import check_time_limit, cpus, patience_s
@@ -47,8 +46,7 @@ def train(cfg: DictConfig) -> int:
     """Train, validate, report; the exit code is that of a signal that stopped it."""
     started = time.perf_counter()
     hydra = HydraConfig.get()
-    world = init_distributed("cuda" if _wants_cuda(cfg) else "cpu")
-    try:
+    with joined("cuda" if _wants_cuda(cfg) else "cpu", cfg.trainer.timeout_minutes) as world:
         check_time_limit(hydra.launcher)
         device = choose_device(cfg.trainer.device, world)
         _set_threads(cfg.trainer.num_threads)
@@ -65,8 +63,6 @@ def train(cfg: DictConfig) -> int:
             if code == 0:
                 ignore_time_limit()
             return code
-    finally:
-        close_distributed()
 
 
 def _train(

@@ -84,7 +84,7 @@ class SlotObjective(Objective):
 
     def training_step(self, batch: Batch, progress: Progress) -> LossOutput:
         """Losses of one (micro-)batch."""
-        noise = self.noise.child("train", progress.step, progress.micro)
+        noise = self.noise.child("train", progress.step, 0).piece(progress.micro, progress.micros)
         student = tuple(
             self.model(
                 view, batch.hints, noise.child("view", i), batch.features if i == 0 else None

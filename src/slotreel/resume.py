@@ -25,6 +25,7 @@ CHANGEABLE = (
     "trainer.device",
     "trainer.num_workers",
     "trainer.num_threads",
+    "trainer.timeout_minutes",
     "trainer.save_every",
     "trainer.log_every",
     "trainer.keep",

@@ -224,6 +224,7 @@ class Progress(NamedTuple):
     step: int
     num_steps: int
     micro: int = 0  # number of the micro-batch within the step
+    micros: int = 1  # how many there are
 
 
 class LossOutput(NamedTuple):

@@ -68,7 +68,7 @@ def describe_machine(device: str) -> dict[str, Any]:
         cpu = lines[0].split(":")[1].strip() if lines else cpu
     return {
         "date": datetime.date.today().isoformat(),
-        "cpu": f"{cpu}, {os.cpu_count()} cores, 1 used",
+        "cpu": f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} used",
         "load": os.getloadavg()[0],
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "torch": torch.__version__,

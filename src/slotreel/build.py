@@ -5,7 +5,6 @@ With ``assemble``, the only file that calls ``instantiate``.
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import inspect
 import logging
@@ -17,7 +16,6 @@ from typing import Any, NamedTuple, cast
 import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from slotreel.assemble import build_objective, image_size_of, make
 from slotreel.data.augment import Augmentation, augment_batch
@@ -27,6 +25,7 @@ from slotreel.errors import ConfigError, nearest
 from slotreel.health import watch_slots
 from slotreel.interfaces import Objective
 from slotreel.mask_clips import draw_clips
+from slotreel.optimizing import build_optimizer
 from slotreel.protocols.protocol import Protocol
 from slotreel.runtime.distributed import World
 from slotreel.runtime.logging import RunLogger, Sink
@@ -154,26 +153,25 @@ def build_parts(cfg: DictConfig, world: World, device: torch.device, weights: bo
             f"{type(objective).__name__} has nothing to train; score it with ./eval.py model=... "
             "instead of ./train.py"
         )
-    data = cfg.dataset
-    clips = TrainingClips(
-        make(data.source)(),
+    clips = build_clips(cfg, objective.views)
+    augmentations = [make(step)() for step in cfg.dataset.augment]
+    validations = build_validations(cfg)
+    objective.to(device)
+    optimizer = build_optimizer(cfg, objective)
+    return Parts(settings, objective, clips, augmentations, validations, optimizer)
+
+
+def build_clips(cfg: DictConfig, num_views: int) -> TrainingClips:
+    """The training set, cut into clips; DataError if it is missing or damaged."""
+    return TrainingClips(
+        make(cfg.dataset.source)(),
         clip_length=cfg.clip_length,
         frame_stride=cfg.frame_stride,
-        transforms=[make(step)() for step in data.transform],
-        num_views=objective.views,
+        transforms=[make(step)() for step in cfg.dataset.transform],
+        num_views=num_views,
         seed=cfg.seed,
         starts=cfg.clip_starts,
     )
-    augmentations = [make(step)() for step in data.augment]
-    validations = build_validations(cfg)
-    objective.to(device)
-    optimizer = Optimizer(
-        trainable_sometime(objective),
-        make(cfg.optim.optimizer),
-        {name: _group(spec) for name, spec in cfg.optim.groups.items()},
-        cfg.optim.clip,
-    )
-    return Parts(settings, objective, clips, augmentations, validations, optimizer)
 
 
 def build_run(
@@ -236,19 +234,3 @@ def build_run(
         logger=RunLogger(directory, sinks(), enabled=world.is_main, num_steps=settings.num_steps),
         config=OmegaConf.to_yaml(cfg, resolve=True),
     )
-
-
-def trainable_sometime(objective: Objective) -> list[tuple[str, nn.Parameter]]:
-    """Parameters that are trainable now or in some phase."""
-    globs = [glob for phase in objective.phases() for glob, on in phase.trainable.items() if on]
-    return [
-        (name, parameter)
-        for name, parameter in objective.named_parameters()
-        if parameter.requires_grad or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
-    ]
-
-
-def _group(spec: DictConfig) -> dict[str, Any]:
-    group: dict[str, Any] = dict(spec)
-    group["schedule"] = make(spec.schedule)()
-    return group

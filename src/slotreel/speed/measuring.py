@@ -11,7 +11,7 @@ import torch
 
 from slotreel.runtime.memory import peak_bytes
 from slotreel.speed.borders import least_bytes
-from slotreel.speed.ceilings import Ceilings, measure_ceilings
+from slotreel.speed.ceilings import Ceilings, best_of, measure_ceilings
 from slotreel.speed.counting import Cost, Counter
 from slotreel.speed.timeline import Phase, Timeline, watched
 from slotreel.speed.workload import Workload, arithmetic, loader_milliseconds
@@ -33,6 +33,7 @@ def measure(
         warmup: steps of each before that.
     """
     results = [_facts(name, work, clock) for name, work in workloads.items()]
+    best: dict[str, Ceilings] = {}
     for work in workloads.values():
         for _ in range(warmup):
             work.step(Timeline(work.device, clock))
@@ -43,11 +44,23 @@ def measure(
             whole[i].append(sum(_time(work, clock, parts=False).values()))
         for i, work in enumerate(workloads.values()):
             phases[i].append(_time(work, clock, parts=True))
-    for i, (result, work) in enumerate(zip(results, workloads.values(), strict=True)):
-        _add_times(result, phases[i], np.array(whole[i]))
-        result["step"]["all_ms"] = whole[i]
-        result["clips_s"] = work.cfg.trainer.batch_size * 1000 / result["step"]["ms"]
+        for precision, found in _ceilings(workloads, clock).items():
+            best[precision] = best_of(best.get(precision, found), found)
+    for i, result in enumerate(results):
+        _add_floors(result, best[result["precision"]])
+        _add_times(result, phases[i], whole[i])
     return results
+
+
+def _ceilings(workloads: Mapping[str, Workload], clock: str) -> dict[str, Ceilings]:
+    """Ceilings by precision: workloads of the same one are judged by the same ceilings."""
+    found = {}
+    for work in workloads.values():
+        precision = work.cfg.trainer.precision
+        if precision not in found:
+            with arithmetic(precision):
+                found[precision] = measure_ceilings(work.device, precision, clock)
+    return found
 
 
 def ratio(one: Row, other: Row) -> Row:
@@ -58,23 +71,18 @@ def ratio(one: Row, other: Row) -> Row:
 
 
 def _facts(name: str, work: Workload, clock: str) -> Row:
-    """What does not depend on the repeats: costs, floors, memory, the loader."""
+    """What does not depend on the repeats: costs, memory, the loader."""
     out, peak = _peak_of(lambda: work.step(Timeline(work.device, clock)), work.device)
     costs, least = count(work), least_bytes(work)
-    precision = work.cfg.trainer.precision
-    with arithmetic(precision):
-        ceilings = measure_ceilings(work.device, precision, clock)
-    rows = [_row(phase, costs, least, ceilings) for phase in _phases(costs, least)]
-    total = {key: sum(row[key] for row in rows) for key in ("flops", "traffic", "floor_ms")}
-    loader = loader_milliseconds(work.cfg, work.objective.views)
+    rows = [_row(phase, costs, least) for phase in _phases(costs, least)]
+    loader = loader_milliseconds(work.cfg, work.objective.views, clock)
     return {
         "name": name,
-        "precision": precision,
+        "precision": work.cfg.trainer.precision,
         "batch_size": work.cfg.trainer.batch_size,
         "loss": float(out.total.detach()),
-        "ceilings": ceilings._asdict(),
         "parts": rows,
-        "step": total,
+        "step": {key: sum(row[key] for row in rows) for key in ("flops", "traffic")},
         "loader_ms": loader if isinstance(loader, float) else None,
         "loader_missing": loader if isinstance(loader, str) else None,
         "peak_bytes": peak,
@@ -91,18 +99,13 @@ def count(work: Workload) -> dict[Phase, Cost]:
     return counter.costs
 
 
-def _row(
-    phase: Phase, costs: Mapping[Phase, Cost], least: Mapping[Phase, int], ceilings: Ceilings
-) -> Row:
+def _row(phase: Phase, costs: Mapping[Phase, Cost], least: Mapping[Phase, int]) -> Row:
     cost = costs.get(phase, Cost())
-    seconds = max(cost.flops / ceilings.matmul, least.get(phase, 0) / ceilings.copy)
     return {
-        "part": phase.part,
-        "direction": phase.direction,
+        **phase._asdict(),
         "flops": cost.flops,
         "traffic": cost.traffic,
         "least_bytes": least.get(phase, 0),
-        "floor_ms": 1000 * seconds,
     }
 
 
@@ -125,14 +128,25 @@ def _time(work: Workload, clock: str, parts: bool) -> dict[Phase, float]:
     return timeline.milliseconds()
 
 
-def _add_times(result: Row, phases: list[dict[Phase, float]], whole: np.ndarray) -> None:
+def _add_floors(result: Row, ceilings: Ceilings) -> None:
+    """A part takes at least as long as its arithmetic, and as what it must move, at best."""
+    result["ceilings"] = ceilings._asdict()
+    for row in result["parts"]:
+        seconds = max(row["flops"] / ceilings.matmul, row["least_bytes"] / ceilings.copy)
+        row["floor_ms"] = 1000 * seconds
+    result["step"]["floor_ms"] = sum(row["floor_ms"] for row in result["parts"])
+
+
+def _add_times(result: Row, phases: list[dict[Phase, float]], whole: list[float]) -> None:
     for row in result["parts"]:
         phase = Phase(row["part"], row["direction"])
-        _spread(row, np.array([times.get(phase, 0.0) for times in phases]))
+        _spread(row, [times.get(phase, 0.0) for times in phases])
     _spread(result["step"], whole)
+    result["step"]["all_ms"] = whole
+    result["clips_s"] = result["batch_size"] * 1000 / result["step"]["ms"]
 
 
-def _spread(row: Row, times: np.ndarray) -> None:
+def _spread(row: Row, times: list[float]) -> None:
     low, median, high = np.quantile(times, (0.25, 0.5, 0.75)).tolist()
     floor = row["floor_ms"]
     row |= {"ms": median, "q25": low, "q75": high, "ratio": median / floor if floor else None}

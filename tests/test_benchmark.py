@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shlex
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -372,3 +373,13 @@ def test_refusals_say_what_to_type(
         pytest.skip("there is a GPU")
     assert script.main(typed) == 1
     assert said in capsys.readouterr().err
+
+
+def test_documented_commands_compose() -> None:
+    pages = [running.ROOT / "README.md", running.ROOT / "docs" / "benchmarks.md"]
+    words = [w for page in pages for line in page.read_text().splitlines() for w in line.split("`")]
+    typed = [w.strip() for w in words if w.strip().startswith("python scripts/benchmark.py ")]
+    assert len(typed) >= 5
+    for command in typed:
+        overrides = [w for w in shlex.split(command, comments=True)[2:] if "=" in w]
+        assert compose_config("benchmark", overrides).trainer.batch_size > 0, command

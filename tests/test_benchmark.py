@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from slotreel.assemble import build_objective
 from slotreel.build import build_run
 from slotreel.composing import compose_config
 from slotreel.data.loader import to_device
@@ -339,7 +340,7 @@ def check_rows(way: dict[str, Any]) -> None:
 
 def test_data_that_is_not_there_is_said(tmp_path: Path) -> None:
     cfg = compose_config("benchmark", ["dataset=movi_c", f"paths.data={tmp_path}"])
-    why = loader_milliseconds(cfg, 1, "wall")
+    why = loader_milliseconds(cfg, build_objective(cfg), "wall")
     assert isinstance(why, str)
     assert str(tmp_path) in why
 

@@ -112,4 +112,5 @@ def test_kept_parts_stay_in_a_run_and_through_a_resume(tmp_path: Path) -> None:
     row = running.metrics(run)[4]
     terms = ("slot_divergence", "semantic_transport", "instance_consistency")
     assert all(f"train/loss/{term}" in row for term in terms)
-    assert 0 <= row["train/valid_instances"] <= 1
+    for name in ("valid_instances", "gate_open", "semantics_alive"):
+        assert 0 <= row[f"train/{name}"] <= 1

@@ -34,6 +34,8 @@ ALLOWED = {
     "objective": BASE | {"slot_stream", "model", "ema"},
     "runtime": {"errors", "files", "runtime"},
     "frozen": BASE,
+    "feature_cache": BASE
+    | {"assemble", "data", "feature_cache", "files", "fingerprint", "frozen", "model", "runtime"},
     "training": BASE | {"training", "frozen", "runtime", "protocols", "data", "files", "__init__"},
 }
 FILES = sorted(SRC.rglob("*.py"))

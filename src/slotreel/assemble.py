@@ -18,6 +18,7 @@ from torch import nn
 
 from slotreel.ema import matching
 from slotreel.errors import ConfigError, nearest
+from slotreel.feature_cache.live import with_live_backbone
 from slotreel.interfaces import Backbone, Grouper, Loss, Objective, Part
 from slotreel.model import SlotVideoModel
 from slotreel.noise import Noise, seed_of
@@ -63,6 +64,7 @@ def build_objective(
         ConfigError: parts that do not fit together, with what to type instead.
     """
     world = world or World()
+    cfg = with_live_backbone(cfg)
     if not weights and "weights" in (cfg.get("backbone") or {}):
         cfg = cfg.copy()
         cfg.backbone.weights = "random"
@@ -91,6 +93,7 @@ def build_objective(
 
 def build_backbone(cfg: DictConfig) -> Backbone:
     """The backbone, for frames of ``image_size``."""
+    cfg = with_live_backbone(cfg)
     return make(cfg.backbone)(image_size=image_size_of(cfg))
 
 

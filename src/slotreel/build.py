@@ -18,10 +18,12 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from slotreel.assemble import build_objective, image_size_of, make
-from slotreel.data.augment import Augmentation, augment_batch
+from slotreel.data.augment import Augmentation
 from slotreel.data.clips import TrainingClips
 from slotreel.data.loader import training_loader
 from slotreel.errors import ConfigError, nearest
+from slotreel.feature_cache.live import with_live_backbone
+from slotreel.feature_cache.using import augment_seen, cached_clips
 from slotreel.health import watch_slots
 from slotreel.interfaces import Objective
 from slotreel.mask_clips import draw_clips
@@ -146,6 +148,7 @@ def build_parts(cfg: DictConfig, world: World, device: torch.device, weights: bo
     Raises:
         ConfigError: something does not fit; DataError: data is missing or damaged.
     """
+    cfg = with_live_backbone(cfg)
     settings = build_settings(cfg, world)
     objective = build_objective(cfg, world, weights=weights)
     if not objective.trainable:
@@ -153,25 +156,29 @@ def build_parts(cfg: DictConfig, world: World, device: torch.device, weights: bo
             f"{type(objective).__name__} has nothing to train; score it with ./eval.py model=... "
             "instead of ./train.py"
         )
-    clips = build_clips(cfg, objective.views)
     augmentations = [make(step)() for step in cfg.dataset.augment]
+    clips = build_clips(cfg, objective, augmentations)
     validations = build_validations(cfg)
     objective.to(device)
     optimizer = build_optimizer(cfg, objective)
     return Parts(settings, objective, clips, augmentations, validations, optimizer)
 
 
-def build_clips(cfg: DictConfig, num_views: int) -> TrainingClips:
-    """The training set, cut into clips; DataError if it is missing or damaged."""
-    return TrainingClips(
-        make(cfg.dataset.source)(),
-        clip_length=cfg.clip_length,
-        frame_stride=cfg.frame_stride,
-        transforms=[make(step)() for step in cfg.dataset.transform],
-        num_views=num_views,
-        seed=cfg.seed,
-        starts=cfg.clip_starts,
-    )
+def build_clips(
+    cfg: DictConfig, objective: Objective, augmentations: list[Augmentation]
+) -> TrainingClips:
+    """The training set, with features from disk if ``feature_cache`` says where."""
+    arguments: dict[str, Any] = {
+        "source": make(cfg.dataset.source)(),
+        "clip_length": cfg.clip_length,
+        "frame_stride": cfg.frame_stride,
+        "transforms": [make(step)() for step in cfg.dataset.transform],
+        "seed": cfg.seed,
+        "starts": cfg.clip_starts,
+    }
+    if cfg.get("feature_cache"):
+        return cached_clips(cfg, objective, augment=augmentations, **arguments)
+    return TrainingClips(num_views=objective.views, **arguments)
 
 
 def build_run(
@@ -215,7 +222,7 @@ def build_run(
         objective=objective,
         optimizer=optimizer,
         batches=lambda step: loader(start_step=step),
-        augment=lambda batch, step: augment_batch(batch, augmentations, cfg.seed, step),
+        augment=lambda batch, step: augment_seen(batch, augmentations, cfg.seed, step),
         validations=validations,
         watch=functools.partial(
             watch_slots,

@@ -18,7 +18,7 @@ from slotreel.errors import ConfigError, UserError, nearest
 
 PATH_KEYS = (
     "resume", "init_from", "clone", "checkpoint", "results", "input", "output", "first_mask",
-    "hydra.run.dir",
+    "feature_cache", "hydra.run.dir",
 )  # fmt: skip
 PATH_PREFIXES = ("paths.",)
 PATH_SUFFIXES = (".root", ".weights", ".path")

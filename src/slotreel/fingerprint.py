@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,9 @@ def _content(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def code_version(package: Path = PACKAGE) -> str:
-    """Hash of every source file of a package."""
-    sources = sorted(package.rglob("*.py"))
+def code_version(package: Path = PACKAGE, folders: Iterable[str] = (".",)) -> str:
+    """Hash of every source file of a package, or of some of its folders."""
+    sources = sorted(path for folder in folders for path in (package / folder).rglob("*.py"))
     return digest({str(p.relative_to(package)): _content(p) for p in sources})
 
 

@@ -83,7 +83,13 @@ class Projector(Part):
 
 
 class Initializer(Part):
-    """First query of a clip (of every frame under ``predictor=reinit``)."""
+    """First query of a clip (of every frame under ``predictor=reinit``).
+
+    Attributes:
+        reads_hints: whether the query depends on the hints.
+    """
+
+    reads_hints: bool = True
 
     @abstractmethod
     def forward(
@@ -126,6 +132,10 @@ class Grouper(Part):
     def confidence(self, slots: Tensor, levels: Mapping[str, Level]) -> Tensor | None:
         """How sure it is of each slot's mask, (..., K) in [0, 1], at evaluation; None: no word."""
         return None
+
+    def diagnostics(self, levels: Mapping[str, Level]) -> dict[str, Tensor]:
+        """Scalars to log at training, from the levels (B, T, ...) of a clip."""
+        return {}
 
 
 class Predictor(Part):
@@ -251,12 +261,15 @@ class Objective(nn.Module, ABC):
             (1, H0, W0) or ``hints["keypoints"]`` (1, J, 2).
         trainable: whether there is anything to train.
         views: how many views of a clip ``training_step`` expects.
+        reads_pixels: whether ``training_step`` reads views, labels or hints beside features; where
+            features come from disk and it does not, frames are not read.
     """
 
     oracle: bool = False
     conditional: bool = False
     trainable: bool = True
     views: int = 1
+    reads_pixels: bool = True
 
     @abstractmethod
     def training_step(self, batch: Batch, progress: Progress) -> LossOutput:

@@ -18,6 +18,8 @@ from slotreel.assemble import parts_table
 from slotreel.build import build_run
 from slotreel.command import command
 from slotreel.errors import ConfigError
+from slotreel.feature_cache.live import with_live_backbone
+from slotreel.feature_cache.using import check_features
 from slotreel.files import held, write_text
 from slotreel.finishing import finish
 from slotreel.importing.hub import locate
@@ -26,8 +28,7 @@ from slotreel.resume import settle, start_from, starting_point
 from slotreel.runtime.distributed import (
     World,
     choose_device,
-    close_distributed,
-    init_distributed,
+    joined,
     share_object,
 )
 from slotreel.runtime.job import check_time_limit, cpus, patience_s
@@ -45,8 +46,7 @@ def train(cfg: DictConfig) -> int:
     """Train, validate, report; the exit code is that of a signal that stopped it."""
     started = time.perf_counter()
     hydra = HydraConfig.get()
-    world = init_distributed("cuda" if _wants_cuda(cfg) else "cpu")
-    try:
+    with joined("cuda" if _wants_cuda(cfg) else "cpu", cfg.trainer.timeout_minutes) as world:
         check_time_limit(hydra.launcher)
         device = choose_device(cfg.trainer.device, world)
         _set_threads(cfg.trainer.num_threads)
@@ -63,8 +63,6 @@ def train(cfg: DictConfig) -> int:
             if code == 0:
                 ignore_time_limit()
             return code
-    finally:
-        close_distributed()
 
 
 def _train(
@@ -76,6 +74,7 @@ def _train(
     started: float,
 ) -> int:
     """A run from its configuration to its report; returns the exit code."""
+    cfg = with_live_backbone(cfg)
     cfg, resuming = settle(cfg, directory, list(hydra.overrides.task))
 
     def sinks() -> list[Sink]:
@@ -93,6 +92,7 @@ def _train(
     if start is not None:
         start_from(run, start, resuming)
         del start  # as large as the model and its optimizer
+    check_features(cfg, run.objective, device)
     try:
         with _profiled(directory) if cfg.trainer.profile else nullcontext():
             code = fit(run)

@@ -37,6 +37,11 @@ class Noise:
         """The source at a longer address."""
         return Noise(*self.path, *path, rank=self.rank, world_size=self.world_size)
 
+    def piece(self, number: int, pieces: int) -> Noise:
+        """The source of one of equal pieces of this rank's clips: accumulation draws the same."""
+        first = self.rank * pieces
+        return Noise(*self.path, rank=first + number, world_size=self.world_size * pieces)
+
     def frame(self, number: int) -> Noise:
         """The source of one frame of a clip, which remembers this one as its ``clip``."""
         source = self.child("frame", number)

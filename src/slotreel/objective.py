@@ -61,6 +61,11 @@ class SlotObjective(Objective):
         self.gather, self.noise, self.masks = gather, noise, masks
         self.momentum, self.evaluate_ema = ema, evaluate_ema
         self.views = max((loss.needs.views for loss in losses.values()), default=1)
+        self.reads_pixels = (
+            any(loss.needs.pixels for loss in losses.values())
+            or model.tokenizer is not None
+            or model.initializer.reads_hints
+        )
         self.ema = None if ema is None else copy.deepcopy(model).requires_grad_(False).eval()
         asked = {"model.evaluate_ema=true": evaluate_ema, "model.ema_keeps": len(ema_keeps) > 0}
         for option in (option for option, on in asked.items() if on and ema is None):
@@ -79,7 +84,7 @@ class SlotObjective(Objective):
 
     def training_step(self, batch: Batch, progress: Progress) -> LossOutput:
         """Losses of one (micro-)batch."""
-        noise = self.noise.child("train", progress.step, progress.micro)
+        noise = self.noise.child("train", progress.step, 0).piece(progress.micro, progress.micros)
         student = tuple(
             self.model(
                 view, batch.hints, noise.child("view", i), batch.features if i == 0 else None
@@ -98,6 +103,7 @@ class SlotObjective(Objective):
             teacher_heads=None if self.ema is None else self.ema.heads,
         )
         terms, shares, logs = {}, {}, _predictor_shift(student[0])
+        logs |= self.model.grouper.diagnostics(student[0].levels)
         for name, loss in self.losses.items():
             terms[name], more = loss(ctx)
             shares[name] = loss.weight * terms[name]
@@ -109,9 +115,11 @@ class SlotObjective(Objective):
         if not any(loss.needs.teacher for loss in self.losses.values()):
             return None
         assert self.ema is not None
+        own = batch.teacher_view is not None
         view = batch.views[0] if batch.teacher_view is None else batch.teacher_view
+        features = None if own else batch.features  # of a frozen backbone: the copy has the same
         with torch.no_grad():
-            return self.ema(view, batch.hints, noise.child("teacher"))
+            return self.ema(view, batch.hints, noise.child("teacher"), features)
 
     def _tokenize(self, batch: Batch, progress: Progress, noise: Noise) -> TokenizerOutput | None:
         tokenizer = self.model.tokenizer

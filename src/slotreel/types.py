@@ -87,6 +87,7 @@ class Sample(NamedTuple):
     frames: Tensor  # int64 (T,)
     clip_id: int  # number of the sample since the start of training
     hints: dict[str, Tensor]
+    features: FrameFeatures | None = None  # of views[0], without the axis B
 
 
 class Batch(NamedTuple):
@@ -213,6 +214,7 @@ class Needs(NamedTuple):
     min_frames: int = 1
     frozen_target: bool = False  # compares with backbone features (the teacher's, if it needs one)
     levels: frozenset[str] = frozenset()  # levels of grouping the grouper must report
+    pixels: bool = True  # reads views, labels or hints of the batch; False: features alone
     batch_wide: bool = False  # the loss relates clips of a batch, so accumulation changes it
 
 
@@ -222,6 +224,7 @@ class Progress(NamedTuple):
     step: int
     num_steps: int
     micro: int = 0  # number of the micro-batch within the step
+    micros: int = 1  # how many there are
 
 
 class LossOutput(NamedTuple):

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from slotreel.assemble import build_objective
+from slotreel.feature_cache.layout import Layout
+from slotreel.feature_cache.store import FeatureStore
 from slotreel.interfaces import Objective
 from slotreel.objective import SlotObjective
 from slotreel.types import Batch, Progress
@@ -38,6 +45,8 @@ def extra(group: str, option: str) -> list[str]:
             typed += ["losses=pixel_rec", "backbone.strides=[2,2,1,1]"]
         if option == "tiny_vit":
             typed += ["backbone.weights=random"]
+        if option == "precomputed":
+            typed += [f"backbone.path={stored_patches()}"]
     if group == "projector" and option == "identity":
         typed += ["slot_dim=48"]
     if group == "losses":
@@ -47,6 +56,16 @@ def extra(group: str, option: str) -> list[str]:
         typed += [f"losses={losses.get(option, 'ss_contrastive')}"]
     typed += ["decoder.hidden_dim=16"] if "decoder=none" not in typed and group != "decoder" else []
     return typed
+
+
+@cache
+def stored_patches() -> Path:
+    """The index of features of backbone=patches: what building a model reads of them."""
+    folder = Path(tempfile.mkdtemp())
+    backbone: Any = OmegaConf.to_container(running.composed("train").backbone)
+    layout = Layout((1,), 1, {"tokens": (64, 48)}, "fp32", 1)
+    FeatureStore.create(folder, layout, (8, 8), {}, backbone)
+    return folder
 
 
 @pytest.fixture

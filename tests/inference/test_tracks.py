@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -67,6 +67,7 @@ def shuffled(predictions: list[Prediction], orders: list[list[int]]) -> list[Pre
 
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0)])
+@settings(deadline=None)
 @given(orders=st.lists(st.permutations(range(4)), min_size=5, max_size=5))
 def test_any_order_of_slots_is_undone(
     weights: tuple[float, float], orders: list[list[int]]

@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from safetensors.torch import save_file
 from timm.models.eva import checkpoint_filter_fn
 
+from slotreel.assemble import build_objective
 from slotreel.assemble import make as make_part
 from slotreel.backbones import tiny_vit as tiny_vit_file
 from slotreel.backbones.patches import PatchPixels
@@ -21,6 +22,7 @@ from slotreel.backbones.tiny_vit import TinyViT
 from slotreel.errors import CheckpointError, ConfigError
 from slotreel.layers.position import cell_centres, coordinate_grid, resize_table, sincos
 from slotreel.training.optim import apply_phases, phases_begun
+from tests import running
 
 CONF = Path(__file__).parents[2] / "conf"
 ALL = frozenset({"keys", "cls", "cls_attention"})
@@ -596,11 +598,18 @@ def test_weights_in_published_layouts(layout, tmp_path, caplog):
     assert torch.equal(backbone(clip).tokens, same_weights(knobs, vit)(clip).tokens)
 
 
-def test_random_weights_are_announced(caplog):
+def test_random_weights_have_no_origin():
+    assert TimmViT(**PLAIN).origin is None
+    assert TinyViT(width=32, depth=1, weights="random").origin is None
+
+
+def test_random_weights_are_announced_unless_a_checkpoint_brings_others(caplog):
+    cfg = running.composed("train", "backbone=tiny_vit", "backbone.weights=random")
     with caplog.at_level(logging.INFO):
-        assert TimmViT(**PLAIN).origin is None
-        assert TinyViT(width=32, depth=1, weights="random").origin is None
-    assert caplog.text.count("random weights") == 2
+        build_objective(cfg, weights=False)
+        assert "random weights" not in caplog.text
+        build_objective(cfg)
+    assert "the backbone has random weights: its features mean little" in caplog.text
 
 
 @pytest.mark.parametrize("nothing", [None, ""])

@@ -184,6 +184,34 @@ def test_feature_rec_refuses_another_grid():
         FeatureRecLoss(dims())(ctx)
 
 
+@pytest.mark.parametrize(
+    ("make", "name"), [(FeatureRecLoss, "features"), (ColourRecLoss, "colours")]
+)
+def test_some_patches_estimate_the_whole_term(make, name):
+    """Over many draws of 3 of 12 patches value and gradient are those of all patches."""
+    width = 6 if name == "features" else 3
+    decoder = MLPDecoder(dims(), {name: Target(width, "patch")}, 16).double()
+    slots = random(2, 3, 3, 8).double().requires_grad_()
+    tokens, video = random(2, 3, 12, 6).double(), torch.rand(2, 3, 3, 12, 16).double()
+
+    def term(share):
+        ctx = context(slots, tokens=tokens, video=video, decoder=decoder)
+        value = make(dims(), patches=share)(ctx)[0]
+        return torch.cat([value[None], torch.autograd.grad(value, slots)[0].flatten()]).detach()
+
+    whole = term(1.0)
+    draws = torch.stack([term(0.25) for _ in range(400)])
+    spread = draws.std(dim=0) / 20
+    assert spread.max() > 0
+    assert ((draws.mean(dim=0) - whole).abs() <= 5 * spread + 1e-9).all()
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
+def test_a_share_of_patches_is_refused(share):
+    with pytest.raises(ConfigError, match=r"patches above 0 and at most 1.*patches=0\.25"):
+        FeatureRecLoss(dims(), patches=share)
+
+
 # --- pixel_rec -------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from slotreel.errors import ConfigError
 from slotreel.groupers.smtc import SMTC
 from slotreel.noise import Noise
-from slotreel.types import Dims, FrameFeatures, GrouperOutput
+from slotreel.types import Dims, FrameFeatures, GrouperOutput, Level
 from tests.parts.smtc_numbers import draw, fill, parameter
 
 
@@ -237,12 +237,25 @@ def test_masks_are_assignments_and_levels_belong_together() -> None:
 def test_confidence_is_the_cosine_with_the_own_semantic() -> None:
     grouper, mu = seeded()
     out = run(grouper, mu.expand(2, -1, -1), draw("x", (2, 6, 8)), draw("eps", (2, 3, 2, 8)))
-    sure = grouper.confidence(out.slots, out.levels)
+    sure = grouper.confidence(out.slots, out.levels).detach()
     semantic, instance = out.levels["semantic"].slots, out.slots
     for b, s, p in itertools.product(range(2), range(3), range(2)):
         own, its = instance[b, 2 * s + p].detach(), semantic[b, s].detach()
         cosine = float(own @ its / (own.norm() * its.norm()))
         assert float(sure[b, 2 * s + p]) == pytest.approx(max(cosine, 0.0), abs=1e-6)
+
+
+def test_diagnostics_count_open_gates_and_semantics_that_win() -> None:
+    """Of three semantics the second wins three of four tokens, the third none."""
+    logits = torch.tensor([[0.5, 0.0, 0.2, 0.1], [0.1, 0.4, 0.9, 0.3], [0.0, 0.1, 0.0, 0.2]])
+    masks = logits.softmax(dim=0)
+    levels = {"semantic": Level(torch.zeros(1, 1, 3, 8), masks[None, None], logits[None, None])}
+    hard = seeded(gate="hard_logit")[0].diagnostics(levels)
+    assert float(hard["semantics_alive"]) == pytest.approx(2 / 3)
+    assert float(hard["gate_open"]) == pytest.approx(3 / 12)  # 0.5, 0.4 and 0.9 are above 0.3
+    share = seeded(gate="hard_probability", gate_threshold=0.4)[0].diagnostics(levels)
+    assert float(share["gate_open"]) == pytest.approx(float((masks > 0.4).float().mean()))
+    assert set(seeded(gate="soft")[0].diagnostics(levels)) == {"semantics_alive"}
 
 
 def test_semantics_may_be_permuted() -> None:

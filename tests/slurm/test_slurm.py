@@ -137,8 +137,9 @@ def ended(slurm: Cluster) -> Iterator[Ask]:
 def numbers(run: Path) -> dict[str, Any]:
     """Everything a disturbance must not move: weights, optimizer, every logged value."""
     content = checkpoint.read(checkpoint.checkpoint_path(run, STEPS))
+    clock = ("perf/", "gpu_hours")
     rows = {
-        step: {k: v for k, v in row.items() if not k.startswith("perf/") and "slow" not in k}
+        step: {k: v for k, v in row.items() if not k.startswith(clock)}
         for step, row in running.metrics(run).items()
     }
     kept = {k: content[k] for k in ("objective", "optimizer", "best", "evaluated_step")}

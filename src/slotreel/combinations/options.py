@@ -118,7 +118,8 @@ class Options:
         """One backbone of each class: presets differ in weights, width and patch alone."""
         kinds: dict[str, str] = {}
         for name in self.names["backbone"]:
-            kinds.setdefault(self.node("backbone", name)["_target_"], name)
+            if target := self.node("backbone", name).get("_target_"):  # precomputed: any of them
+                kinds.setdefault(target, name)
         return sorted(kinds.values())
 
 

@@ -24,7 +24,14 @@ from slotreel.types import Batch
 
 
 class Augmentation(ABC):
-    """One change of a batch."""
+    """One change of a batch.
+
+    Attributes:
+        deterministic: it draws nothing and treats frames one by one, so that features of changed
+            frames can be stored.
+    """
+
+    deterministic: bool = False
 
     @abstractmethod
     def __call__(self, batch: Batch, generators: Sequence[Generator]) -> Batch:
@@ -50,13 +57,15 @@ def augment_batch(batch: Batch, transforms: Sequence[Augmentation], seed: int, s
             "dataset.augment changes pixels, but this batch carries cached features of the "
             "unchanged ones; type dataset.augment=[] or train without the feature cache"
         )
-    generators = [
-        torch.Generator().manual_seed(seed_of(seed, "augment", step, clip_id))
-        for clip_id in batch.clip_id.tolist()
-    ]
+    generators = [generator_of(seed, step, clip_id) for clip_id in batch.clip_id.tolist()]
     for transform in transforms:
         batch = transform(batch, generators)
     return batch
+
+
+def generator_of(seed: int, step: int, clip_id: int) -> Generator:
+    """Random numbers of one clip at one step."""
+    return torch.Generator().manual_seed(seed_of(seed, "augment", step, clip_id))
 
 
 class HorizontalFlip(Augmentation):
@@ -74,12 +83,15 @@ class HorizontalFlip(Augmentation):
             raise ConfigError(f"p={p}: expected a chance from 0 to 1")
         self.p = p
 
+    def draw(self, generator: Generator) -> bool:
+        """Whether the clip of these random numbers is mirrored."""
+        return bool(torch.rand((), generator=generator) < self.p)
+
     def __call__(self, batch: Batch, generators: Sequence[Generator]) -> Batch:
         """Mirror some clips of a batch."""
         refuse_mirrored_points(batch.hints, "dataset.augment")
         _refuse_pictures(batch, "HorizontalFlip", known=("boxes", "keypoints"))
-        draws = torch.stack([torch.rand((), generator=g) for g in generators])
-        chosen = (draws < self.p).to(batch.views[0].device)
+        chosen = torch.tensor([self.draw(g) for g in generators], device=batch.views[0].device)
 
         def mirror(x: Tensor) -> Tensor:
             return torch.where(chosen.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
@@ -114,6 +126,8 @@ class Resize(Augmentation):
     Raises:
         ConfigError: an argument is outside its range.
     """
+
+    deterministic = True
 
     def __init__(
         self,

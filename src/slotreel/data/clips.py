@@ -116,16 +116,11 @@ class TrainingClips(Dataset[Sample]):
         Raises:
             DataError: a frame cannot be read, or frames leave the transforms at several sizes.
         """
-        video = self.videos[key.index]
-        rng = np.random.default_rng(seed_of(self.seed, "clip", key.epoch, key.index))
-        plan = self._plan(self.num_frames[key.index])
-        start = int(rng.integers(plan.number)) * plan.step
-        frames = range(start, start + self.clip_length * plan.stride, plan.stride)
-        raw = self.source.read(video, frames)
+        raw = self.source.read(*self.place(key))
         views = [self._view(raw, key, number) for number in range(self.num_views)]
         labels = views[0].labels
         return Sample(
-            views=tuple(_channels_first(view.video) for view in views),
+            views=tuple(channels_first(view.video) for view in views),
             labels=None if labels is None else torch.from_numpy(np.ascontiguousarray(labels)),
             frames=torch.from_numpy(np.asarray(raw.frames, dtype=np.int64)),
             clip_id=key.number,
@@ -134,6 +129,14 @@ class TrainingClips(Dataset[Sample]):
                 for name, value in views[0].hints.items()
             },
         )
+
+    def place(self, key: SampleKey) -> tuple[int, range]:
+        """Number of the video and places of its frames at an address."""
+        rng = np.random.default_rng(seed_of(self.seed, "clip", key.epoch, key.index))
+        plan = self._plan(self.num_frames[key.index])
+        start = int(rng.integers(plan.number)) * plan.step
+        frames = range(start, start + self.clip_length * plan.stride, plan.stride)
+        return self.videos[key.index], frames
 
     def _plan(self, num_frames: int) -> _Plan:
         """Where clips may begin in so many frames; ``number`` is 0 or less if nowhere."""
@@ -148,11 +151,16 @@ class TrainingClips(Dataset[Sample]):
 
     def _view(self, raw: RawClip, key: SampleKey, number: int) -> RawClip:
         rng = np.random.default_rng(seed_of(self.seed, "view", key.epoch, key.index, number))
-        for transform in self.transforms:
-            raw = transform(raw, rng)
-        return raw
+        return apply(self.transforms, raw, rng)
 
 
-def _channels_first(video: np.ndarray) -> torch.Tensor:
+def apply(transforms: Sequence[Transform], clip: RawClip, rng: np.random.Generator) -> RawClip:
+    """Transforms in their order."""
+    for transform in transforms:
+        clip = transform(clip, rng)
+    return clip
+
+
+def channels_first(video: np.ndarray) -> torch.Tensor:
     """Frames uint8 (T, H, W, 3) -> (T, 3, H, W)."""
     return torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2).contiguous()

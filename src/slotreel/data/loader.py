@@ -35,9 +35,25 @@ def collate(samples: Sequence[Sample]) -> Batch:
         ),
         frames=_stack("frames", [sample.frames for sample in samples]),
         clip_id=torch.tensor([sample.clip_id for sample in samples]),
+        features=_stack_features([sample.features for sample in samples]),
         labels=_stack("labels", labels) if len(labels) == len(samples) else None,
         hints={name: _stack(name, [sample.hints[name] for sample in samples]) for name in shared},
     )
+
+
+def _stack_features(features: Sequence[FrameFeatures | None]) -> FrameFeatures | None:
+    """Features of all clips, or none."""
+    present = [f for f in features if f is not None]
+    if not present:
+        return None
+
+    def stack(parts: Sequence[Tensor | None]) -> Tensor | None:
+        tensors = [part for part in parts if part is not None]
+        return torch.stack(tensors) if tensors else None
+
+    tokens = torch.stack([f.tokens for f in present])
+    optional = [stack(parts) for parts in zip(*(f[2:] for f in present), strict=True)]
+    return FrameFeatures(tokens, present[0].grid, *optional)
 
 
 def _stack(name: str, tensors: list[Tensor]) -> Tensor:
@@ -54,7 +70,7 @@ def _stack(name: str, tensors: list[Tensor]) -> Tensor:
 def to_device(batch: Batch, device: torch.device | str) -> Batch:
     """Move a batch, then turn uint8 views into float32 in [0, 1] there (a quarter of the traffic).
 
-    Views that are float already are only moved.
+    Views that are float already are only moved. Features become float32 after the move as well.
     """
 
     def move(x: Tensor) -> Tensor:
@@ -69,9 +85,8 @@ def to_device(batch: Batch, device: torch.device | str) -> Batch:
 
     f = batch.features
     if f is not None:
-        f = FrameFeatures(
-            move(f.tokens), f.grid, maybe(f.keys), maybe(f.cls), maybe(f.cls_attention)
-        )
+        optional = [None if x is None else move(x).float() for x in f[2:]]
+        f = FrameFeatures(move(f.tokens).float(), f.grid, *optional)
     return batch._replace(
         views=tuple(video(view) for view in batch.views),
         frames=move(batch.frames),

@@ -1,6 +1,7 @@
 """Options of ``dataset.transform``: fn(clip, rng) -> clip, the same geometry for all frames.
 
-Pixels stay uint8. Labels, boxes and keypoints move with them. Example:
+Pixels stay uint8. Labels, boxes and keypoints move with them. A class that draws nothing says
+``deterministic = True``, so that features of its frames can be stored. Example:
 
     transform:
       - {_target_: slotreel.data.transforms.ResizeShortSide, size: 256}
@@ -40,6 +41,8 @@ class Resize:
         ConfigError: an argument is outside its range.
     """
 
+    deterministic = True
+
     def __init__(
         self,
         size: int | tuple[int, int],
@@ -68,6 +71,8 @@ class ResizeShortSide:
     Raises:
         ConfigError: an argument is outside its range.
     """
+
+    deterministic = True
 
     def __init__(
         self,
@@ -101,6 +106,8 @@ class CenterCrop:
     Raises:
         ConfigError: ``size`` is not above 0.
     """
+
+    deterministic = True
 
     def __init__(self, size: int | tuple[int, int]) -> None:
         self.size = parse_size(size)

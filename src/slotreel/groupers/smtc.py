@@ -26,6 +26,9 @@ FirstReference = Literal["wrap", "self"]
 Gradient = Literal["full", "last"]
 
 
+ALIVE = 0.005  # of a frame's tokens, as in slot health
+
+
 class FrameMemory(NamedTuple):
     """Keys and values (B, T, N, D) of the fused tokens."""
 
@@ -165,6 +168,19 @@ class SMTC(Grouper):
         """Cosine (..., S*P) of each instance with its semantic, 0 where it is below."""
         semantic = levels["semantic"].slots.repeat_interleave(self.num_instances, dim=-2)
         return F.cosine_similarity(slots, semantic, dim=-1).clamp(min=0)
+
+    def diagnostics(self, levels: Mapping[str, Level]) -> dict[str, Tensor]:
+        """How alive the semantics are, and how open the gates of hard ones.
+
+        ``semantics_alive`` is the share of semantics that win at least 0.5 % of a frame's tokens.
+        ``gate_open`` is the share of (semantic, token) pairs that pass; at 0 instances never read.
+        """
+        _, masks, logits = levels["semantic"]
+        won = F.one_hot(masks.argmax(dim=-2), masks.shape[-2]).float().mean(dim=-2)
+        alive = {"semantics_alive": (won >= ALIVE).float().mean()}
+        if self.gate == "soft" or logits is None:
+            return alive
+        return alive | {"gate_open": self._gate(logits, masks).mean()}
 
     def _draw_instances(self, query: Tensor, noise: Noise) -> Tensor:
         """Starting points (B, S, P, D) of the instances around the queries (B, S, D)."""

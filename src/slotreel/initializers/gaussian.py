@@ -44,6 +44,8 @@ class GaussianInit(Initializer):
             (``trainable=false``) that are random.
     """
 
+    reads_hints = False
+
     mean: Tensor
     log_std: Tensor
 

@@ -32,6 +32,8 @@ class KMeansInit(Initializer):
         ValueError: fewer tokens than queries.
     """
 
+    reads_hints = False
+
     def __init__(self, dims: Dims, num_iters: int = 10) -> None:
         super().__init__()
         at_least("initializer.num_iters", num_iters, 1, 10)

@@ -26,6 +26,8 @@ class FixedLearnedInit(Initializer):
         ConfigError: initial_std is not positive.
     """
 
+    reads_hints = False
+
     def __init__(self, dims: Dims, initial_std: float | None = None) -> None:
         super().__init__()
         std = dims.slot**-0.5 if initial_std is None else initial_std

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from slotreel.interfaces import Loss, StepContext
 from slotreel.layers.checks import at_least, positive
+from slotreel.layers.patches import check_share, decode_some
 from slotreel.layers.precision import at_least_float32
 from slotreel.layers.scores import patch_error
 from slotreel.types import Dims, Needs, Target
@@ -31,11 +32,13 @@ class ColourRecLoss(Loss):
         mean: subtracted from colours in [0, 1].
         std: divided by.
         level: which slots to decode, see ``ModelOutput.level``.
+        patches: share of the patches that are decoded and compared at a step, drawn anew each time:
+            an unbiased estimate of the term at that share of the decoder's cost; 1 = all.
 
     Shapes: slots (B, T, K, D), views[0] (B, T, 3, H, W) -> scalar.
 
     Raises:
-        ConfigError: a window below 1, a std that is not positive.
+        ConfigError: a window below 1, a std that is not positive, a share that is not in (0, 1].
         ValueError: the decoder's grid is not the backbone's.
     """
 
@@ -47,11 +50,13 @@ class ColourRecLoss(Loss):
         mean: float = 0.5,
         std: float = 0.25,
         level: str = "auto",
+        patches: float = 1.0,
     ) -> None:
         super().__init__(weight)
+        check_share("losses.colour_rec.patches", patches)
         positive("losses.colour_rec.std", std, 0.25)
         at_least("losses.colour_rec.window", window, 1, 2)
-        self.window, self.level = window, level
+        self.window, self.level, self.patches = window, level, patches
         self.mean, self.std = mean, std
 
     @property
@@ -62,10 +67,12 @@ class ColourRecLoss(Loss):
     def __call__(self, ctx: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
         """Error of views[0]."""
         student = ctx.student[0]
-        pred = at_least_float32(ctx.decode(student.level(self.level)).pred["colours"])
         frames = at_least_float32(ctx.batch.views[0]).flatten(0, 1)
         colours = mean_colours(frames, student.features.grid, self.window)
         target = (colours - self.mean) / self.std
+        slots = student.level(self.level)
+        decoded, target = decode_some(ctx.decode, slots, target, self.patches)
+        pred = at_least_float32(decoded.pred["colours"])
         error, share = patch_error("colour_rec", pred, target, "frames, patches, colours")
         return error, {"colour_rec_r2": share}
 

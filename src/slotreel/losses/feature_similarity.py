@@ -77,6 +77,7 @@ class FeatureSimilarityLoss(Loss):
     def needs(self) -> Needs:
         """A logit per patch of the next frame; features that do not move."""
         return Needs(
+            pixels=False,
             features=frozenset({"keys"} if self.use_keys else ()),
             decode={"similarity": Target(self.patches, "patch")},
             min_frames=2,

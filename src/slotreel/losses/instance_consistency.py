@@ -79,6 +79,7 @@ class InstanceConsistencyLoss(Loss):
     def needs(self) -> Needs:
         """Both levels, a head for instances, a teacher; one divisor for the whole batch."""
         return Needs(
+            pixels=False,
             heads={HEAD: self.head},
             teacher=True,
             batch_wide=True,

@@ -81,6 +81,7 @@ class SemanticTransportLoss(Loss):
     def needs(self) -> Needs:
         """A teacher whose features do not move, and two frames."""
         return Needs(
+            pixels=False,
             features=frozenset({"keys"} if self.use_keys else ()),
             teacher=True,
             min_frames=2,

@@ -63,7 +63,7 @@ class SlotContrastLoss(Loss):
     @property
     def needs(self) -> Needs:
         """Two frames; with ``batch`` also all clips at once."""
-        return Needs(min_frames=2, batch_wide=self.batch)
+        return Needs(min_frames=2, batch_wide=self.batch, pixels=False)
 
     def __call__(self, ctx: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
         """Contrast of the slots of views[0]."""

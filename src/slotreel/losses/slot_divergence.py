@@ -45,7 +45,7 @@ class SlotDivergenceLoss(Loss):
     @property
     def needs(self) -> Needs:
         """Masks of the grouper, which there always are."""
-        return Needs()
+        return Needs(pixels=False)
 
     def __call__(self, ctx: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
         """Overlap of the masks of views[0]."""

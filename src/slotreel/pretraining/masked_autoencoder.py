@@ -93,7 +93,7 @@ class MaskedAutoencoder(Objective):
     def training_step(self, batch: Batch, progress: Progress) -> LossOutput:
         """Mean squared error of the hidden patches of every frame."""
         video = batch.views[0]
-        noise = self.noise.child("train", progress.step, progress.micro)
+        noise = self.noise.child("train", progress.step, 0).piece(progress.micro, progress.micros)
         order = self.shuffle(video, noise)
         error = self.errors(video.flatten(0, 1), order).mean()
         return LossOutput(error, {"masked": error}, {"masked": error}, {})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from slotreel.errors import ConfigError
 from slotreel.runtime.job import join_submitit
+from slotreel.runtime.peers import Peers
 
 
 class World(NamedTuple):
@@ -27,31 +30,60 @@ class World(NamedTuple):
         return self.rank == 0
 
 
-def init_distributed(device: str, timeout_minutes: float = 10.0) -> World:
-    """Join the other ranks of a submitit task or of torchrun; a lone process is its own world.
+@contextmanager
+def joined(device: str, timeout_minutes: float = 10.0) -> Iterator[World]:
+    """Be one of the ranks of a submitit task or of torchrun for the length of the block.
+
+    A lone process is its own world. A block that raises ends the other ranks too, see ``Peers``.
 
     Args:
         device: ``cpu`` (gloo) or ``cuda`` (nccl).
-        timeout_minutes: how long a collective may wait before it raises.
+        timeout_minutes: how long ranks wait for each other, to start and in every collective.
+
+    Raises:
+        ConfigError: no time to wait.
+        UserError: another rank did not start, failed, died or hangs; the message says which.
     """
+    if timeout_minutes <= 0:
+        raise ConfigError(
+            f"trainer.timeout_minutes={timeout_minutes} must be positive; type "
+            "trainer.timeout_minutes=10"
+        )
+    world = _world()
+    if world.size == 1:
+        yield world
+        return
+    limit = timedelta(minutes=timeout_minutes)
+    peers = Peers(world.rank, world.size, limit)
+    try:
+        dist.init_process_group(
+            "nccl" if device == "cuda" else "gloo",
+            store=peers.store,
+            rank=world.rank,
+            world_size=world.size,
+            timeout=limit,
+        )
+        yield world
+    except BaseException as error:
+        found = peers.fail(error)
+        if found is error:
+            raise
+        raise found from None
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        peers.close()
+
+
+def _world() -> World:
+    """This process as submitit or torchrun describe it."""
     if "SUBMITIT_EXECUTOR" in os.environ:
         join_submitit()
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return World()
-    world = World(
+    return World(
         int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", 0))
     )
-    if world.size > 1 and not dist.is_initialized():
-        dist.init_process_group(
-            "nccl" if device == "cuda" else "gloo", timeout=timedelta(minutes=timeout_minutes)
-        )
-    return world
-
-
-def close_distributed() -> None:
-    """Leave the process group, if there is one."""
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def choose_device(name: str, world: World) -> torch.device:

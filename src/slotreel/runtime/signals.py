@@ -13,6 +13,7 @@ import torch
 from slotreel.errors import ConfigError
 from slotreel.runtime.distributed import any_rank
 from slotreel.runtime.job import under_slurm
+from slotreel.runtime.peers import finish_in_peace
 
 log = logging.getLogger(__name__)
 HEARD = (signal.SIGUSR2, signal.SIGINT, signal.SIGTERM)  # the first of them that came counts
@@ -47,9 +48,11 @@ class StopFlag:
             self._previous[number] = signal.signal(number, self._remember)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if kind is not None:
+            finish_in_peace()
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and number in self._received:

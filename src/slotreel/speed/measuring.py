@@ -75,7 +75,7 @@ def _facts(name: str, work: Workload, clock: str) -> Row:
     out, peak = _peak_of(lambda: work.step(Timeline(work.device, clock)), work.device)
     costs, least = count(work), least_bytes(work)
     rows = [_row(phase, costs, least) for phase in _phases(costs, least)]
-    loader = loader_milliseconds(work.cfg, work.objective.views, clock)
+    loader = loader_milliseconds(work.cfg, work.objective, clock)
     return {
         "name": name,
         "precision": work.cfg.trainer.precision,

@@ -13,6 +13,7 @@ from slotreel.assemble import build_objective, image_size_of
 from slotreel.build import build_clips
 from slotreel.data.loader import training_loader
 from slotreel.errors import ConfigError, UserError
+from slotreel.interfaces import Objective
 from slotreel.noise import seed_of
 from slotreel.objective import SlotObjective
 from slotreel.optimizing import build_optimizer
@@ -98,11 +99,11 @@ def random_batch(cfg: DictConfig, num_views: int, device: torch.device) -> Batch
 
 
 def loader_milliseconds(
-    cfg: DictConfig, num_views: int, clock: str, batches: int = 3
+    cfg: DictConfig, objective: Objective, clock: str, batches: int = 3
 ) -> float | str:
     """Time in which one process makes a batch of the configuration's data; or why it cannot."""
     try:
-        clips = build_clips(cfg, num_views)
+        clips = build_clips(cfg, objective, [])
         loader = iter(training_loader(clips, cfg.trainer.batch_size, cfg.seed))
         next(loader)
         begin = CLOCKS[clock]()

@@ -16,6 +16,7 @@ from slotreel.build import build_parts
 from slotreel.cli import is_hydra
 from slotreel.composing import task_config
 from slotreel.errors import ConfigError, UserError
+from slotreel.feature_cache.live import with_live_backbone
 from slotreel.resume import settle, start_weights, starting_point
 from slotreel.runtime.distributed import World
 from slotreel.sweeps.names import point_name
@@ -91,7 +92,7 @@ def judge(points: Sequence[Point], sweep: Path, ranks: int) -> dict[str, str]:
 
 def _answer(point: Point, run: Path, ranks: int, known: dict[str, str | None]) -> str | None:
     try:
-        cfg, resuming = settle(point.cfg, run, point.overrides)
+        cfg, resuming = settle(with_live_backbone(point.cfg), run, point.overrides)
     except UserError as error:
         return str(error)
     if point.state.state == "finished":

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from slotreel.cli import config_dirs
 from slotreel.command import say
 from slotreel.errors import ConfigError, UserError
+from slotreel.runtime.job import cpus
 from slotreel.sweeps import local, snapshot
 from slotreel.sweeps.plan import Compose, Point, compose_points, judge, refusal
 from slotreel.sweeps.state import CONSOLE, State, add_jobs, add_points, state
@@ -104,7 +105,7 @@ def launch_here(config: DictConfig, rows: Sequence[Sequence[str]], n_jobs: int |
             "for one per GPU, or without GPUs one per two cores"
         )
     folder = Path(config.hydra.sweep.dir)
-    gpus, cores = local.visible_gpus(), local.cores_here()
+    gpus, cores = local.visible_gpus(), cpus()
     size = min(local.at_a_time(n_jobs, len(gpus), cores), len(rows))
     jobs = [_job(folder / name_of(row), row, config) for row in rows]
     say(f"{len(jobs)} runs, {size} at a time; their words: {folder}/<run>/{CONSOLE}")

@@ -53,8 +53,11 @@ def steps_saved(run_dir: Path) -> list[Path]:
 
 
 def keep_last(run_dir: Path, k: int) -> None:
-    """Delete all but the ``k`` newest numbered checkpoints."""
-    for path in steps_saved(run_dir)[:-k]:
+    """Delete all but the ``k`` newest numbered checkpoints, and what killed saves left.
+
+    Only the process that saves into the run may call it.
+    """
+    for path in [*steps_saved(run_dir)[:-k], *(run_dir / "checkpoints").glob(".*.pt")]:
         path.unlink()
 
 

@@ -107,7 +107,7 @@ def _backward(run: Run, objective: nn.Module, batch: Batch) -> LossOutput:
         quiet = isinstance(objective, DistributedDataParallel) and not last
         with objective.no_sync() if quiet else nullcontext():  # type: ignore[operator]
             with _autocast(run):
-                progress = Progress(run.state.step, run.settings.num_steps, micro)
+                progress = Progress(run.state.step, run.settings.num_steps, micro, len(parts))
                 out: LossOutput = objective(part, progress)
             (out.total / len(parts)).backward()
         outputs.append(out)

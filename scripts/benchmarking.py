@@ -8,13 +8,14 @@ import json
 import os
 import platform
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+
+from slotreel.speed.timeline import CLOCKS
 
 
 class Case(NamedTuple):
@@ -29,9 +30,6 @@ def difference(own: np.ndarray, other: np.ndarray) -> float:
     """Largest difference; NaN equals NaN and is infinitely far from a number."""
     apart = np.where(np.isnan(own) & np.isnan(other), 0.0, np.abs(own - other))
     return float(np.nan_to_num(apart, nan=np.inf).max())
-
-
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def measure(case: Case, repeats: int, clock: str = "wall") -> tuple[list[dict[str, Any]], float]:
@@ -68,7 +66,7 @@ def describe_machine(device: str) -> dict[str, Any]:
         cpu = lines[0].split(":")[1].strip() if lines else cpu
     return {
         "date": datetime.date.today().isoformat(),
-        "cpu": f"{cpu}, {os.cpu_count()} cores, 1 used",
+        "cpu": f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} used",
         "load": os.getloadavg()[0],
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "torch": torch.__version__,

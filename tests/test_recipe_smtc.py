@@ -8,8 +8,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from slotreel.assemble import build_objective, make
-from slotreel.build import trainable_sometime
 from slotreel.objective import SlotObjective
+from slotreel.optimizing import trainable_sometime
 from slotreel.training.optim import Optimizer, phases_begun
 from tests import running
 

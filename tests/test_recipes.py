@@ -188,7 +188,12 @@ COMMON: dict[str, Any] = {
     "grouper.skip_last_mlp": False,
     "initializer.initial_std": None,
     "decoder.position_std": None,
-    "optim.optimizer": {"_target_": "torch.optim.Adam", "betas": [0.9, 0.999], "eps": 1e-8},
+    "optim.optimizer": {
+        "_target_": "torch.optim.Adam",
+        "betas": [0.9, 0.999],
+        "eps": 1e-8,
+        "fused": True,
+    },
     "optim.groups.all.weight_decay": 0.0,
     "optim.clip.norm": 2,
     "trainer.precision": "fp32",

@@ -5,7 +5,6 @@ With ``assemble``, the only file that calls ``instantiate``.
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import inspect
 import logging
@@ -17,7 +16,6 @@ from typing import Any, NamedTuple, cast
 import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from slotreel.assemble import build_objective, image_size_of, make
 from slotreel.data.augment import Augmentation
@@ -29,6 +27,7 @@ from slotreel.feature_cache.using import augment_seen, cached_clips
 from slotreel.health import watch_slots
 from slotreel.interfaces import Objective
 from slotreel.mask_clips import draw_clips
+from slotreel.optimizing import build_optimizer
 from slotreel.protocols.protocol import Protocol
 from slotreel.runtime.distributed import World
 from slotreel.runtime.logging import RunLogger, Sink
@@ -158,19 +157,14 @@ def build_parts(cfg: DictConfig, world: World, device: torch.device, weights: bo
             "instead of ./train.py"
         )
     augmentations = [make(step)() for step in cfg.dataset.augment]
-    clips = _training_clips(cfg, objective, augmentations)
+    clips = build_clips(cfg, objective, augmentations)
     validations = build_validations(cfg)
     objective.to(device)
-    optimizer = Optimizer(
-        trainable_sometime(objective),
-        make(cfg.optim.optimizer),
-        {name: _group(spec) for name, spec in cfg.optim.groups.items()},
-        cfg.optim.clip,
-    )
+    optimizer = build_optimizer(cfg, objective)
     return Parts(settings, objective, clips, augmentations, validations, optimizer)
 
 
-def _training_clips(
+def build_clips(
     cfg: DictConfig, objective: Objective, augmentations: list[Augmentation]
 ) -> TrainingClips:
     """The training set, with features from disk if ``feature_cache`` says where."""
@@ -247,19 +241,3 @@ def build_run(
         logger=RunLogger(directory, sinks(), enabled=world.is_main, num_steps=settings.num_steps),
         config=OmegaConf.to_yaml(cfg, resolve=True),
     )
-
-
-def trainable_sometime(objective: Objective) -> list[tuple[str, nn.Parameter]]:
-    """Parameters that are trainable now or in some phase."""
-    globs = [glob for phase in objective.phases() for glob, on in phase.trainable.items() if on]
-    return [
-        (name, parameter)
-        for name, parameter in objective.named_parameters()
-        if parameter.requires_grad or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
-    ]
-
-
-def _group(spec: DictConfig) -> dict[str, Any]:
-    group: dict[str, Any] = dict(spec)
-    group["schedule"] = make(spec.schedule)()
-    return group

@@ -171,9 +171,12 @@ def explain(error: Exception, arguments: list[str], conf: Path, name: str) -> st
         match = re.search(r"Could not (?:append|delete).*?'([^']+)'", str(error))
     if match is None:
         return str(error).strip()
-    known = {*known_keys(conf, name), *groups_of(_config_folders(arguments, conf))}
-    hint = nearest(match[1], known)
-    return f"there is no key {match[1]}; {hint} (./{name}.py --cfg job shows all)"
+    groups = groups_of(_config_folders(arguments, conf))
+    if match[1] in groups:
+        return f"{name} has no group {match[1]}; it is one of another command, see README.md"
+    hint = nearest(match[1], {*known_keys(conf, name), *groups})
+    shown = f" (./{name}.py --cfg job shows all)" if (conf.parent / f"{name}.py").exists() else ""
+    return f"there is no key {match[1]}; {hint}{shown}"
 
 
 def known_keys(conf: Path, name: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -156,11 +157,12 @@ def test_every_command_of_the_documentation_composes(program: str) -> None:
     """Each ``./train.py …`` in the documentation is a configuration that exists."""
     lines = []
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
-        lines += [line.strip() for line in page.read_text().splitlines()]
+        joined = page.read_text().replace("\\\n", " ")
+        lines += [line.strip() for line in joined.splitlines()]
     commands = [c for line in lines for c in line.split("`") if c.startswith(f"./{program}.py ")]
     assert len(commands) > 2
     for command in commands:
-        words = command.split("#")[0].replace('"', "").split()[1:]
+        words = shlex.split(command, comments=True)[1:]
         words = [w for w in words if w not in ("…", "...", "group=option")]
         if "--config-dir" in words or any(
             w.startswith(("resume=", "--help", "--cfg")) for w in words

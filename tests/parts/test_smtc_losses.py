@@ -85,7 +85,7 @@ def test_option_builds_with_its_yaml(option):
 
 
 def test_needs():
-    assert SlotDivergenceLoss(dims()).needs == Needs()
+    assert SlotDivergenceLoss(dims()).needs == Needs(pixels=False)
     needs = SemanticTransportLoss(dims()).needs
     assert (needs.teacher, needs.frozen_target, needs.min_frames) == (True, True, 2)
     keyed = dims()._replace(key_width=6)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import shlex
 import sys
 from pathlib import Path
@@ -31,6 +30,7 @@ from slotreel.composing import compose_config
 from slotreel.errors import UserError
 from slotreel.files import write_text
 from slotreel.runtime.distributed import World, choose_device
+from slotreel.runtime.logging import errors_only
 from slotreel.speed.measuring import measure, ratio
 from slotreel.speed.workload import Workload
 
@@ -103,9 +103,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--json", type=Path, help="also write all numbers to this file")
     options = parser.parse_intermixed_args(arguments)
-    logging.getLogger("slotreel").setLevel(logging.ERROR)  # random weights are meant here
     try:
-        return run(options)
+        with errors_only():  # random weights are meant here
+            return run(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

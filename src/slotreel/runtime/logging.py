@@ -6,7 +6,8 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,18 @@ log = logging.getLogger(__name__)
 FILE_ONLY = "file_only"  # extra={FILE_ONLY: True}: said on the terminal in another way
 BAR_WIDTH = 10  # cells: the rest of the line fits into 80
 _OURS = "slotreel"  # name of the handlers set up here
+
+
+@contextmanager
+def errors_only() -> Iterator[None]:
+    """Of what slotreel says, errors only, for a while."""
+    ours = logging.getLogger("slotreel")
+    level = ours.level
+    ours.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ours.setLevel(level)
 
 
 class Sink(Protocol):

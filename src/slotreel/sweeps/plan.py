@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,12 +18,12 @@ from slotreel.errors import ConfigError, UserError
 from slotreel.feature_cache.live import with_live_backbone
 from slotreel.resume import settle, start_weights, starting_point
 from slotreel.runtime.distributed import World
+from slotreel.runtime.logging import errors_only
 from slotreel.sweeps.names import point_name
 from slotreel.sweeps.state import State, read_points, state
 from slotreel.sweeps.state import queue as slurm_queue
 from slotreel.training import checkpoint
 
-log = logging.getLogger(__name__)
 Compose = Callable[[Sequence[str]], DictConfig]  # overrides -> configuration with Hydra's part
 _SAME = ("seed", "name", "sweep_name", "logger", "paths.runs")  # judged alike whatever these are
 
@@ -78,15 +77,11 @@ def judge(points: Sequence[Point], sweep: Path, ranks: int) -> dict[str, str]:
     """
     answers: dict[str, str | None] = {}
     refused = {}
-    level = logging.getLogger("slotreel").level
-    logging.getLogger("slotreel").setLevel(logging.ERROR)
-    try:
+    with errors_only():
         for point in points:
             answer = _answer(point, sweep / point.name, ranks, answers)
             if answer is not None:
                 refused[point.name] = answer
-    finally:
-        logging.getLogger("slotreel").setLevel(level)
     return refused
 
 

@@ -24,6 +24,8 @@ HERE = Path(__file__).parent
 STOPPED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED"}
 NODES = tuple(f"127.0.0.{n}" for n in range(1, 5))
 GPUS = "".join(f"NodeName={n} Name=gpu File=/dev/{d}\n" for n in NODES for d in ("null", "zero"))
+# Where Debian keeps daemons, which not every shell's PATH names.
+PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
 # Without a database sacct refuses to answer, and submitit would wait for a killed job forever.
 SACCT = '#!/bin/sh\necho "JobID|State|NodeList"\nexec squeue -h -a -t all -o "%i|%T|%N"\n'
 
@@ -40,7 +42,7 @@ class Job(NamedTuple):
 def missing() -> str | None:
     """What keeps this machine from running a SLURM of its own; None if nothing does."""
     for program in ("slurmctld", "slurmd", "srun", "setpriv"):
-        if shutil.which(program) is None:
+        if shutil.which(program, path=PATH) is None:
             return f"{program} is not installed (scripts/install_slurm.sh, as root)"
     return None if os.getuid() == 0 else "slurmd runs jobs only as root"
 
@@ -128,7 +130,7 @@ class Cluster:
         self.environment = {
             **running.environment(),
             "SLURM_CONF": str(folder / "slurm.conf"),
-            "PATH": f"{folder}/bin:{os.environ['PATH']}",
+            "PATH": f"{folder}/bin:{PATH}",
         }
         self.environment = {  # pytest itself may run inside a job of a real cluster
             k: v

@@ -36,6 +36,8 @@ class Options:
         self.conf = conf
         found = groups_of([conf])
         self.names = {group: sorted(found.get(group, ())) for group in GROUPS}
+        if "precomputed" in self.names["backbone"]:  # stands for another one, whose folder it needs
+            self.names["backbone"].remove("precomputed")
         self._nodes: dict[str, Any] = {}
 
     @cached_property
@@ -118,8 +120,7 @@ class Options:
         """One backbone of each class: presets differ in weights, width and patch alone."""
         kinds: dict[str, str] = {}
         for name in self.names["backbone"]:
-            if target := self.node("backbone", name).get("_target_"):  # precomputed: any of them
-                kinds.setdefault(target, name)
+            kinds.setdefault(self.node("backbone", name)["_target_"], name)
         return sorted(kinds.values())
 
 
